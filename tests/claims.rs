@@ -5,8 +5,9 @@
 #[path = "common/calm.rs"]
 mod calm;
 
+use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -29,9 +30,15 @@ place = "objectives, page 2"
 measure = "stream-1k"
 holds = ["e2e.p50 of reference < 500ms", "ledger.lost of reference == 0"]
 
+[[second]]
+name = "probe"
+by = "a probe"
+command = ["sh", "-c", "echo first; echo 40ms"]
+
 [[claim]]
 id = 4
 says = "faster than light"
+second = ["probe < 1ns"]
 place = "objectives, page 3"
 measure = "stream-1k"
 holds = ["e2e.p50 of reference < 1ns"]
@@ -65,7 +72,11 @@ fn file(dir: &Path, text: &str) {
 }
 
 fn claims(dir: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_msgbench"));
+    by(Path::new(env!("CARGO_BIN_EXE_msgbench")), dir, args)
+}
+
+fn by(program: &Path, dir: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(program);
     let root = calm::calm(&mut command);
     command.arg("claims").arg(args[0]).arg(dir.join("objectives.toml")).args(&args[1..]);
     let output = command.current_dir(dir).output().unwrap();
@@ -96,7 +107,7 @@ fn objectives_get_verdicts_and_are_measured_once() {
     assert_eq!(first.status.code(), Some(3), "{said}\n{}", text(&first.stderr));
     let expected = [(1, "supported".to_owned()), (4, "refuted".into()), (5, "\"OPINION\"".into())];
     assert_eq!(verdicts(dir.path()), expected, "{said}");
-    for words in ["SUPPORTED", "REFUTED", "OPINION", "8 rounds"] {
+    for words in ["SUPPORTED", "REFUTED", "OPINION", "8 rounds", "a probe found 40ms (probe < 1ns); it agrees"] {
         assert!(said.contains(words), "{words}: {said}");
     }
     let folder = dir.path().join("results/claims/orders");
@@ -112,10 +123,92 @@ fn objectives_get_verdicts_and_are_measured_once() {
     let second = claims(dir.path(), &["run"]);
     assert_eq!((second.status.code(), results()), (Some(0), 1), "{}", text(&second.stderr));
     assert!(text(&second.stderr).contains("1 run there and unchanged"), "{}", text(&second.stderr));
+    // So it is with what a second method said; one that is not ready in time is ended.
+    assert!(!text(&second.stderr).contains("second method"), "{}", text(&second.stderr));
+    let slow = "command = [\"sh\", \"-c\", \"sleep 600\"]\nwithin = \"1s\"";
+    file(dir.path(), &OBJECTIVES.replace("command = [\"sh\", \"-c\", \"echo first; echo 40ms\"]", slow));
+    let ended = claims(dir.path(), &["run"]);
+    assert!(text(&ended.stdout).contains("it was not ready within 1s"), "{}", text(&ended.stdout));
+    let absent = "command = [\"sh\", \"-c\", \"echo the probe is not here; exit 77\"]";
+    file(dir.path(), &OBJECTIVES.replace("command = [\"sh\", \"-c\", \"echo first; echo 40ms\"]", absent));
+    let absent = [claims(dir.path(), &["run"]), claims(dir.path(), &["report"])];
+    for output in absent {
+        let said = text(&output.stdout);
+        assert!(said.contains("found nothing: the probe is not here"), "{said}");
+    }
     file(dir.path(), &OBJECTIVES.replace("1k/s\", \"run", "900/s\", \"run"));
     let third = claims(dir.path(), &["run"]);
     assert!(text(&third.stderr).contains("the settings changed"), "{}", text(&third.stderr));
     assert_eq!(results(), 2);
+}
+
+/// The records of the results of the one measurement, oldest first.
+fn records(dir: &Path) -> Vec<Value> {
+    let folder = dir.join("results/claims/orders/full/stream-1k/small");
+    let mut all: Vec<_> = std::fs::read_dir(folder).into_iter().flatten().map(|e| e.unwrap().path()).collect();
+    all.sort();
+    let read = |path: std::path::PathBuf| std::fs::read(path.join("run.json")).ok();
+    all.into_iter().filter_map(read).filter_map(|bytes| serde_json::from_slice(&bytes).ok()).collect()
+}
+
+fn starts(record: &Value) -> Vec<String> {
+    let whole = record["trials"].as_array().unwrap().iter().filter(|t| t["outcome"]["status"] != "partial");
+    whole.map(|t| t["started_at"].to_string()).collect()
+}
+
+/// Ctrl-C keeps the rounds that are done: the same command goes on after them.
+#[test]
+fn an_interrupted_run_keeps_its_rounds() {
+    let dir = tempfile::tempdir().unwrap();
+    file(dir.path(), &OBJECTIVES.replace("\"run.trials\" = 8", "\"run.trials\" = 8, \"run.duration\" = \"700ms\""));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_msgbench"));
+    let root = calm::calm(&mut command);
+    let mut first = command
+        .args(["claims", "run", "objectives.toml"])
+        .current_dir(dir.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while records(dir.path()).first().is_none_or(|r| starts(r).len() < 2) {
+        assert!(std::time::Instant::now() < until, "no two rounds in a minute");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    // SAFETY: kill touches no memory; the child is not reaped, so the number is its own.
+    unsafe { libc::kill(libc::pid_t::try_from(first.id()).unwrap(), libc::SIGINT) };
+    assert_eq!(first.wait().unwrap().code(), Some(130));
+    drop(root);
+    let before = starts(&records(dir.path())[0]);
+    assert!((2..8).contains(&before.len()), "{before:?}");
+    let second = claims(dir.path(), &["run"]);
+    assert_eq!(second.status.code(), Some(0), "{}", text(&second.stderr));
+    assert!(text(&second.stderr).contains("it was interrupted"), "{}", text(&second.stderr));
+    let all = records(dir.path());
+    let after = starts(&all[1]);
+    assert_eq!((all.len(), after.len(), &after[..before.len()]), (2, 8, &before[..]));
+}
+
+/// Two builds of one version differ in their bytes alone: what one of them measured is measured
+/// again by the other.
+#[test]
+fn another_build_measures_again() {
+    let dir = tempfile::tempdir().unwrap();
+    file(dir.path(), &OBJECTIVES.replace("\"run.trials\" = 8", "\"run.trials\" = 1"));
+    let first = claims(dir.path(), &["run", "--only", "1"]);
+    assert_eq!((first.status.code(), records(dir.path()).len()), (Some(0), 1), "{}", text(&first.stderr));
+    let other = dir.path().join("msgbench-other");
+    std::fs::copy(env!("CARGO_BIN_EXE_msgbench"), &other).unwrap();
+    // What stands behind the parts of a program does not change what it does.
+    let mut end = std::fs::OpenOptions::new().append(true).open(&other).unwrap();
+    end.write_all(b"x").unwrap();
+    drop(end);
+    let second = by(&other, dir.path(), &["run", "--only", "1"]);
+    assert!(text(&second.stderr).contains("this build of msgbench changed"), "{}", text(&second.stderr));
+    assert_eq!(records(dir.path()).len(), 2);
+    let third = by(&other, dir.path(), &["run", "--only", "1"]);
+    assert!(text(&third.stderr).contains("1 run there and unchanged"), "{}", text(&third.stderr));
+    assert_eq!(records(dir.path()).len(), 2);
 }
 
 #[test]
@@ -151,6 +244,9 @@ fn mistakes_are_shown_where_they_stand() {
         said("scenario = \"small.toml\"", "scenario = \"smal\""),
         said("id = 4", "id = 1"),
         said("why = \"Nobody measures that.\"", ""),
+        said("probe < 1ns", "prob < 1ns"),
+        said("probe < 1ns", "probe < soon"),
+        said("second = [\"probe < 1ns\"]", ""),
     ];
     insta::assert_snapshot!(all.join("\n"));
     file(dir.path(), OBJECTIVES);

@@ -28,6 +28,7 @@ mod chosen;
 mod coordinator;
 mod delivery;
 mod fleet;
+mod gather;
 mod link;
 mod local;
 mod messages;
@@ -35,6 +36,7 @@ mod peers;
 mod side;
 
 pub use agent::{AgentOptions, serve};
-pub use fleet::{Fleet, FleetError, FleetOptions};
+pub use fleet::Fleet;
+pub use gather::{FleetError, FleetOptions};
 pub use link::ControlServer;
 pub use local::local;

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::units::Span;
+
 /// A file of claims: what somebody says of messaging systems, and how each of it is put to the
 /// test.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -19,6 +21,9 @@ pub struct ClaimsFile {
     /// What is run. Several claims may look at one measurement.
     #[serde(default)]
     pub measure: Vec<MeasureTable>,
+    /// Other tools and clients that find single figures by themselves.
+    #[serde(default)]
+    pub second: Vec<SecondTable>,
     /// What is said, in the order in which it is said.
     pub claim: Vec<ClaimTable>,
 }
@@ -50,6 +55,21 @@ pub struct MeasureTable {
     /// it are then not part of the verdict. Default: false.
     #[serde(default)]
     pub full_only: bool,
+}
+
+/// `[[second]]`: a command that finds one figure without msgbench, and prints it as its last line:
+/// `92us`, `800k/s`, `0`. Exit code 77: what it needs is not here, as the line says.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SecondTable {
+    /// Its name, by which claims refer to it.
+    pub name: String,
+    /// What it is, in words.
+    pub by: String,
+    /// Program and arguments, run in the folder of this file.
+    pub command: Vec<String>,
+    /// How long it may take. Default: "60s".
+    pub within: Option<Span>,
 }
 
 /// Where a message is when it is acknowledged.
@@ -117,6 +137,10 @@ pub struct ClaimTable {
     pub why: Option<String>,
     /// Where that can be read.
     pub read_at: Option<String>,
+    /// What second methods must find for it to hold: "nats-latency < 100us". It says whether they
+    /// agree with the verdict, and changes none.
+    #[serde(default)]
+    pub second: Vec<String>,
     /// The second method that the result was checked with, and what it found.
     pub checked_by: Option<String>,
     /// What a reader should know besides.

@@ -23,11 +23,13 @@ pub mod result;
 pub mod rule;
 #[cfg(test)]
 pub(crate) mod sample;
+mod second;
 pub mod sentence;
 pub mod set;
 pub mod verdict;
 
 pub use read::read;
-pub use result::{ClaimResult, ClaimWord, ConditionResult, Outcomes};
+pub use result::{ClaimResult, ClaimWord, ConditionResult, Outcomes, SecondResult};
+pub use second::{SecondFound, SecondMethod, SecondRule};
 pub use set::{Claim, ClaimBody, ClaimSet, Condition, Form, Measure, ScenarioText};
-pub use verdict::judge as judge_all;
+pub use verdict::{Evidence, judge as judge_all};

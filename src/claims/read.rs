@@ -6,13 +6,14 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::file::{ClaimTable, ClaimsFile, FactWord, MeasureTable};
+use super::file::{ClaimTable, ClaimsFile, FactWord, MeasureTable, SecondTable};
 use super::rule::{Bound, Operand, Rule};
+use super::second::{SecondMethod, SecondRule};
 use super::set::{Claim, ClaimBody, ClaimSet, Condition, Form, Measure, ScenarioText};
 use crate::plan::problem::{Problem, Problems, suggest};
 use crate::plan::{Case, Plan, SystemTypes};
 use crate::scenario::{self, Diagnosis, Overrides, Scenario};
-use crate::units::hex;
+use crate::units::{Span, hex};
 
 /// Rounds of a comparison: with fewer, no exact 95 % interval of a ratio exists.
 const FOR_A_RATIO: u32 = 4;
@@ -57,13 +58,14 @@ pub fn read(
         }
         measures.extend(problems.take(measure(i, table, of, lookup, types)));
     }
+    let seconds = seconds(&file, &mut problems);
     known(&file, &claims, &measures, types, &mut problems);
     if !problems.0.is_empty() {
         return Err(scenario::located(path, text, problems.0));
     }
     let sha256 = hex(&Sha256::digest(text.as_bytes()));
     let ClaimsFile { name, title, source, .. } = file;
-    Ok(ClaimSet { name, title, source, path: path.to_path_buf(), sha256, measures, claims })
+    Ok(ClaimSet { name, title, source, path: path.to_path_buf(), sha256, measures, seconds, claims })
 }
 
 /// Refuses names that are used twice, or fit no file name, and numbers that do not rise.
@@ -79,6 +81,7 @@ fn names(file: &ClaimsFile, problems: &mut Problems) {
     };
     check("name".into(), &file.name);
     file.measure.iter().enumerate().for_each(|(i, m)| check(format!("measure.{i}.name"), &m.name));
+    file.second.iter().enumerate().for_each(|(i, s)| check(format!("second.{i}.name"), &s.name));
     for (i, m) in file.measure.iter().enumerate() {
         if file.measure[..i].iter().any(|other| other.name == m.name) {
             problems.add(Problem::new(format!("measure.{i}.name"), format!("there are two measurements `{}`", m.name)));
@@ -119,6 +122,7 @@ fn claim(i: usize, table: &ClaimTable, problems: &mut Problems) -> Claim {
         problems.add(problem.hint("write these rules as a condition, too"));
     }
     let body = body(i, table, conditions.is_empty(), problems);
+    let second = second_rules(&at("second"), &table.second, problems);
     Claim {
         id: table.id,
         says: table.says.clone(),
@@ -129,6 +133,7 @@ fn claim(i: usize, table: &ClaimTable, problems: &mut Problems) -> Claim {
         every: table.every,
         cannot_refute: table.cannot_refute.clone(),
         checked_by: table.checked_by.clone(),
+        second,
         note: table.note.clone(),
     }
 }
@@ -160,6 +165,52 @@ fn body(i: usize, table: &ClaimTable, unmeasured: bool, problems: &mut Problems)
         (None, None) => {}
     }
     ClaimBody::Measured
+}
+
+/// Second methods. One that no claim asks is of no use, and one that a claim asks must be there.
+fn seconds(file: &ClaimsFile, problems: &mut Problems) -> Vec<SecondMethod> {
+    let names: Vec<&str> = file.second.iter().map(|s| s.name.as_str()).collect();
+    let mut asked = BTreeSet::new();
+    for (i, claim) in file.claim.iter().enumerate() {
+        for (k, text) in claim.second.iter().enumerate() {
+            let Ok(rule) = SecondRule::read(text) else { continue };
+            if !names.contains(&rule.method.as_str()) {
+                let words = format!("there is no second method `{}`", rule.method.escape_debug());
+                let problem = Problem::new(format!("claim.{i}.second.{k}"), words);
+                problems.add(Problem { hint: suggest(&rule.method, &names), ..problem });
+            }
+            asked.insert(rule.method);
+        }
+    }
+    for (i, table) in file.second.iter().enumerate() {
+        let at = |key: &str| format!("second.{i}.{key}");
+        if !asked.contains(&table.name) {
+            problems.add(Problem::new(at("name"), format!("no claim asks `{}`", table.name.escape_debug())));
+        }
+        if names[..i].contains(&table.name.as_str()) {
+            let words = format!("there are two methods `{}`", table.name.escape_debug());
+            problems.add(Problem::new(at("name"), words));
+        }
+        if table.command.is_empty() {
+            problems.add(Problem::new(at("command"), "it names no program"));
+        }
+    }
+    let method = |s: &SecondTable| SecondMethod {
+        name: s.name.clone(),
+        by: s.by.clone(),
+        command: s.command.clone(),
+        within: s.within.unwrap_or(Span::secs(60)),
+    };
+    file.second.iter().map(method).collect()
+}
+
+/// Reads the rules of second methods.
+fn second_rules(path: &str, texts: &[String], problems: &mut Problems) -> Vec<SecondRule> {
+    let read = |(k, text): (usize, &String)| {
+        SecondRule::read(text)
+            .map_err(|(message, hint)| Problem { hint, ..Problem::new(format!("{path}.{k}"), message) })
+    };
+    texts.iter().enumerate().map(read).filter_map(|found| problems.take(found)).collect()
 }
 
 /// Reads rules; each operand gets the measurement that it looks at.

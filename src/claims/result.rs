@@ -51,6 +51,41 @@ pub struct ConditionResult {
     pub beside: bool,
 }
 
+/// What a second method found, and what that means for the verdict.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SecondResult {
+    pub that: String,
+    /// What the method is.
+    pub by: String,
+    /// What it found, as it said it.
+    pub said: Option<String>,
+    /// Whether that is what must be found for the claim to hold.
+    pub keeps: Option<bool>,
+    /// Whether that agrees with the verdict, where the verdict says yes or no.
+    pub agrees: Option<bool>,
+    /// Why it found nothing.
+    pub missing: Option<String>,
+}
+
+impl SecondResult {
+    /// In a sentence.
+    pub fn words(&self) -> String {
+        let found = match (&self.said, &self.missing) {
+            (Some(said), _) => format!("found {said}"),
+            (None, why) => format!("found nothing: {}", why.as_deref().unwrap_or_default()),
+        };
+        let means = match (self.agrees, self.keeps) {
+            (Some(true), _) => "; it agrees",
+            (Some(false), _) => "; it DOES NOT AGREE",
+            // The verdict says neither yes nor no.
+            (None, Some(true)) => "; it speaks for the claim",
+            (None, Some(false)) => "; it speaks against the claim",
+            (None, None) => "",
+        };
+        format!("{} {found} ({}){means}", self.by, self.that)
+    }
+}
+
 /// A claim with its verdict.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ClaimResult {
@@ -68,7 +103,17 @@ pub struct ClaimResult {
     pub tiers: Vec<String>,
     pub read_at: Option<String>,
     pub checked_by: Option<String>,
+    /// What second methods found.
+    pub second: Vec<SecondResult>,
     pub note: Option<String>,
+}
+
+impl ClaimResult {
+    /// Whether it is refuted by one method alone, and none other is named: a mistake of that method
+    /// would be a mistake about what somebody says.
+    pub fn by_one_method(&self) -> bool {
+        self.verdict == ClaimWord::Refuted && self.second.is_empty() && self.checked_by.is_none()
+    }
 }
 
 /// All claims with their verdicts.

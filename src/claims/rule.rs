@@ -46,6 +46,11 @@ const SIGNS: [(&str, Comparator); 5] = [
     (">", Comparator::Greater),
 ];
 
+/// Both sides of the first sign, and the sign.
+pub(super) fn signed(that: &str) -> Option<(&str, Comparator, &str)> {
+    SIGNS.into_iter().find_map(|(sign, c)| that.split_once(sign).map(|(l, r)| (l, c, r)))
+}
+
 /// What is wrong, and what to write.
 pub type RuleError = (String, Option<String>);
 
@@ -56,8 +61,7 @@ impl Rule {
     /// What is wrong with it, and what to write instead.
     pub fn read(that: &str) -> Result<Self, RuleError> {
         let plain = |words: String| (words, Some(FORM.to_owned()));
-        let split = |(sign, c): (&str, Comparator)| that.split_once(sign).map(|(l, r)| (l, c, r));
-        let Some((left, comparator, right)) = SIGNS.into_iter().find_map(split) else {
+        let Some((left, comparator, right)) = signed(that) else {
             return Err(plain(format!("`{}` compares nothing", that.escape_debug())));
         };
         let left = Operand::read(left)?;

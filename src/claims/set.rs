@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::file::{FactWord, Tier};
 use super::rule::Rule;
+use super::second::{SecondMethod, SecondRule};
 use crate::scenario::{Overrides, Scenario};
 
 /// How much is run.
@@ -35,6 +36,7 @@ pub struct ClaimSet {
     pub path: PathBuf,
     pub sha256: String,
     pub measures: Vec<Measure>,
+    pub seconds: Vec<SecondMethod>,
     pub claims: Vec<Claim>,
 }
 
@@ -70,6 +72,7 @@ pub struct Claim {
     pub every: bool,
     pub cannot_refute: Option<String>,
     pub checked_by: Option<String>,
+    pub second: Vec<SecondRule>,
     pub note: Option<String>,
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::judge::{self, RuleFinding, RuleResult};
 use super::result::{ClaimResult, ClaimWord, ConditionResult, Outcomes, SCHEMA};
 use super::rule::Rule;
+use super::second::SecondFound;
 use super::sentence;
 use super::set::{Claim, ClaimBody, ClaimSet, Condition, Form};
 use crate::record::Record;
@@ -14,15 +15,20 @@ use crate::stats::multiple;
 /// Probability of a false verdict among all tests of a report.
 const ALPHA: f64 = 0.05;
 
-/// Judges the claims that are asked for, all of them where none is; `records` has the result of
-/// each measurement that there is, `missing` why there is none of another.
-pub fn judge(
-    set: &ClaimSet,
-    only: &[u32],
-    form: Form,
-    records: &BTreeMap<String, Record>,
-    missing: &BTreeMap<String, String>,
-) -> Outcomes {
+/// What claims are held to.
+#[derive(Debug, Clone, Default)]
+pub struct Evidence {
+    /// The result of each measurement that there is.
+    pub records: BTreeMap<String, Record>,
+    /// Why there is none of another.
+    pub missing: BTreeMap<String, String>,
+    /// What each second method has said, or why it has not.
+    pub second: BTreeMap<String, SecondFound>,
+}
+
+/// Judges the claims that are asked for, all of them where none is.
+pub fn judge(set: &ClaimSet, only: &[u32], form: Form, evidence: &Evidence) -> Outcomes {
+    let Evidence { records, missing, second } = evidence;
     let chosen: Vec<&Claim> = set.claims.iter().filter(|c| only.is_empty() || only.contains(&c.id)).collect();
     let mut found: Vec<Vec<Vec<RuleResult>>> = Vec::new();
     for claim in &chosen {
@@ -41,7 +47,7 @@ pub fn judge(
         found.push(claim.conditions.iter().map(|c| c.rules.iter().map(of).collect()).collect());
     }
     let tests = correct(set, &chosen, &mut found, form);
-    let claims = chosen.iter().zip(found).map(|(claim, rules)| result(set, claim, rules, form)).collect();
+    let claims = chosen.iter().zip(found).map(|(claim, rules)| result(set, claim, rules, form, second)).collect();
     Outcomes {
         schema: SCHEMA,
         name: set.name.clone(),
@@ -87,7 +93,13 @@ fn together(rules: &[RuleResult]) -> RuleFinding {
     }
 }
 
-fn result(set: &ClaimSet, claim: &Claim, rules: Vec<Vec<RuleResult>>, form: Form) -> ClaimResult {
+fn result(
+    set: &ClaimSet,
+    claim: &Claim,
+    rules: Vec<Vec<RuleResult>>,
+    form: Form,
+    second: &BTreeMap<String, SecondFound>,
+) -> ClaimResult {
     let in_form = |c: &Condition| c.measures().filter_map(|name| set.measure(name)).all(|m| m.is_in(form));
     let condition = |(c, rules): (&Condition, Vec<RuleResult>)| {
         let (finding, beside) = (together(&rules), c.beside || !in_form(c));
@@ -127,6 +139,14 @@ fn result(set: &ClaimSet, claim: &Claim, rules: Vec<Vec<RuleResult>>, form: Form
             _ => None,
         },
         checked_by: claim.checked_by.clone(),
+        second: claim
+            .second
+            .iter()
+            .map(|rule| {
+                let by = set.seconds.iter().find(|s| s.name == rule.method).map_or("", |s| &s.by);
+                rule.held(by, verdict, second.get(&rule.method))
+            })
+            .collect(),
         note: claim.note.clone(),
     }
 }
@@ -182,7 +202,7 @@ mod tests {
 
     fn judged(text: &str, only: &[u32], form: Form) -> Outcomes {
         use super::super::sample::{of_text, records};
-        super::judge(&of_text(text), only, form, &records(), &BTreeMap::new())
+        super::judge(&of_text(text), only, form, &Evidence { records: records(), ..Evidence::default() })
     }
 
     /// A text with this in place of the last claim.

@@ -2,12 +2,13 @@
 
 mod kept;
 mod measured;
+mod second;
 mod written;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::claims::{self, ClaimSet, ClaimWord, Form, Measure, Outcomes, ScenarioText};
+use crate::claims::{self, ClaimSet, ClaimWord, Evidence, Form, Measure, Outcomes, ScenarioText, SecondMethod};
 use crate::engine::{Interrupt, Register};
 use crate::record::Record;
 use crate::units::{plural, say, time_words};
@@ -100,12 +101,22 @@ impl ClaimsFileArgs {
         Ok(set)
     }
 
+    /// The claims that are asked for.
+    fn chosen<'a>(&self, set: &'a ClaimSet) -> impl Iterator<Item = &'a claims::Claim> {
+        set.claims.iter().filter(|c| self.only.is_empty() || self.only.contains(&c.id))
+    }
+
     /// The measurements that the chosen claims look at.
     fn wanted<'a>(&self, set: &'a ClaimSet) -> Vec<&'a Measure> {
-        let chosen = set.claims.iter().filter(|c| self.only.is_empty() || self.only.contains(&c.id));
-        let names: BTreeSet<&str> = chosen.flat_map(claims::Claim::measures).collect();
+        let names: BTreeSet<&str> = self.chosen(set).flat_map(claims::Claim::measures).collect();
         let form = self.form();
         set.measures.iter().filter(|m| names.contains(m.name.as_str()) && m.is_in(form)).collect()
+    }
+
+    /// The second methods that the chosen claims ask.
+    fn seconds<'a>(&self, set: &'a ClaimSet) -> Vec<&'a SecondMethod> {
+        let names: BTreeSet<&str> = self.chosen(set).flat_map(|c| &c.second).map(|rule| rule.method.as_str()).collect();
+        set.seconds.iter().filter(|s| names.contains(s.name.as_str())).collect()
     }
 }
 
@@ -129,15 +140,18 @@ pub(super) fn run(args: &ClaimsArgs, color: bool) -> Result<Exit, Failure> {
             let set = report.of.read(&register)?;
             let runs = KeptRuns::new(&report.out, &set.name, &register);
             let form = report.of.form();
-            let (mut records, mut missing) = (BTreeMap::new(), BTreeMap::new());
+            let mut evidence = Evidence::default();
             for measure in report.of.wanted(&set) {
                 match runs.newest(measure, form) {
-                    Ok(record) => drop(records.insert(measure.name.clone(), record)),
-                    Err(why) => drop(missing.insert(measure.name.clone(), why)),
+                    Ok(record) => drop(evidence.records.insert(measure.name.clone(), record)),
+                    Err(why) => drop(evidence.missing.insert(measure.name.clone(), why)),
                 }
             }
-            let outcomes = claims::judge_all(&set, &report.of.only, form, &records, &missing);
-            finish(&set, &outcomes, &records, &runs, form, color)?;
+            for method in report.of.seconds(&set) {
+                evidence.second.insert(method.name.clone(), second::newest(method, form, &runs));
+            }
+            let outcomes = claims::judge_all(&set, &report.of.only, form, &evidence);
+            finish(&set, &outcomes, &evidence.records, &runs, form, color)?;
             Ok(gate(&outcomes, report.gate))
         }
     }
@@ -169,6 +183,9 @@ fn check(args: &CheckClaims, register: &Register) -> Result<Exit, Failure> {
             measure.command(form)
         ));
     }
+    for method in args.of.seconds(&set) {
+        text.push_str(&format!("\nsecond method {}, at most {}\n  {}\n", method.name, method.within, method.by));
+    }
     text.push_str(&format!("\nabout {} in all\n", time_words(all_nanos(all))));
     print(&text)
 }
@@ -185,7 +202,7 @@ fn execute(args: &RunClaims, register: &Register, color: bool) -> Result<Exit, F
     let runs = KeptRuns::new(&args.out, &set.name, register);
     let interrupt = Interrupt::default();
     listen(&interrupt)?;
-    let (mut records, mut missing) = (BTreeMap::new(), BTreeMap::new());
+    let Evidence { mut records, mut missing, second: mut seconds } = Evidence::default();
     let mut to_run = Vec::new();
     for measure in wanted {
         match runs.unchanged(measure, form) {
@@ -223,8 +240,23 @@ fn execute(args: &RunClaims, register: &Register, color: bool) -> Result<Exit, F
             }
         }
     }
-    let outcomes = claims::judge_all(&set, &args.of.only, form, &records, &missing);
-    finish(&set, &outcomes, &records, &runs, form, color)?;
+    for method in args.of.seconds(&set) {
+        let found = match second::unchanged(method, form, &set.path, &runs) {
+            Some(said) if !args.again => Ok(said),
+            _ if interrupt.count() > 0 => Err("not run: interrupted".into()),
+            _ => {
+                say(format_args!("\nsecond method {}, at most {}", method.name, method.within));
+                second::run(method, form, &set.path, &runs, &interrupt)
+            }
+        };
+        if let Err(why) = &found {
+            say(format_args!("msgbench: {}: {why}", method.name));
+        }
+        seconds.insert(method.name.clone(), found);
+    }
+    let evidence = Evidence { records, missing, second: seconds };
+    let outcomes = claims::judge_all(&set, &args.of.only, form, &evidence);
+    finish(&set, &outcomes, &evidence.records, &runs, form, color)?;
     if interrupt.count() > 0 {
         return Ok(Exit::Interrupted);
     }

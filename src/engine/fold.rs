@@ -244,7 +244,9 @@ fn around_replay(
             let _ = windows[window].1.add(h.open());
         }
         for (word, h) in windows.iter().filter(|(_, h)| !h.is_empty()) {
-            latency.insert(format!("{name}.{word}-replay"), summarise(h, 0, 0, 0, quantiles));
+            let clocks = raw.one_way.get(i).copied().flatten().filter(|_| kind == LatencyKind::Response);
+            let summary = LatencySummary { clocks, ..summarise(h, 0, 0, 0, quantiles) };
+            latency.insert(format!("{name}.{word}-replay"), summary);
         }
     }
 }

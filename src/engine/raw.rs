@@ -88,6 +88,9 @@ pub struct RawTrial {
     pub agents: Vec<AgentResult>,
     /// By workload, how wrong a time from one agent to another may be; empty without agents.
     pub one_way: Vec<Option<ClockDoubt>>,
+    /// Whether one of them brought nothing: of its messages some arrived, and nobody knows which it
+    /// has sent.
+    pub agent_lost: bool,
     pub agent_hiccups: HistogramStore<u64>,
     pub agent_disturbance: Vec<Finding>,
     pub agents_spun: bool,

@@ -5,8 +5,10 @@
 
 mod clocks;
 mod failures;
+mod loads;
 #[path = "../common/needs.rs"]
 mod needs;
+mod placement;
 mod support;
 
 use serde_json::Value;

@@ -203,3 +203,41 @@ async fn a_place_that_is_not_there_is_named() {
     let Err(DriverError::Option { words }) = driver.consumer(SLOT, Start::Tail).await else { panic!("let in") };
     assert_eq!(words, "key `at`: there is no server `leaf-5`; there are: node-1");
 }
+
+/// Processes are those that ran, and settings those of the file that the first server was started
+/// with: one of three has those of a cluster besides.
+#[test]
+fn processes_and_settings_of_a_trial_are_counted() {
+    if crate::needs::nats_server().is_none() {
+        return;
+    }
+    let (output, record) = run(r#"
+name = "counted"
+question = "How many processes and settings does each have?"
+[[system]]
+name = "one"
+driver = "jetstream"
+[[system]]
+name = "three"
+driver = "jetstream"
+options = { nodes = 3, replicas = 3 }
+[[workload]]
+pattern = "stream"
+load.rate = "200/s"
+[run]
+connect = "60s"
+drain = "30s"
+trials = 1
+"#);
+    let words = String::from_utf8_lossy(&output.stderr);
+    let trials = record["trials"].as_array().unwrap_or_else(|| panic!("{words}"));
+    let of = |system: &str, key: &str| {
+        let trial = trials.iter().find(|t| t["case"].as_str().unwrap().starts_with(system)).unwrap();
+        assert_eq!(trial["outcome"]["status"], "complete", "{}", trial["outcome"]);
+        trial[key].as_u64().unwrap_or_else(|| panic!("{key} of {system}: {}", trial[key]))
+    };
+    assert_eq!((of("one", "processes"), of("three", "processes")), (1, 3));
+    let (one, three) = (of("one", "settings"), of("three", "settings"));
+    // A name, an address for clients and one for its pages, and a folder at the least.
+    assert!(one >= 4 && three > one, "{one} and {three}");
+}

@@ -67,8 +67,22 @@ impl KeptRuns {
 
     /// Where a measurement is kept: both forms side by side.
     pub(super) fn place(&self, measure: &Measure, form: Form) -> PathBuf {
-        let form = if form == Form::Quick { "quick" } else { "full" };
-        self.folder.join(form).join(&measure.name)
+        self.of_form(form).join(&measure.name)
+    }
+
+    /// Where all of a form is kept.
+    pub(super) fn of_form(&self, form: Form) -> PathBuf {
+        self.folder.join(if form == Form::Quick { "quick" } else { "full" })
+    }
+
+    /// The host, and what can be launched on it.
+    pub(super) fn around(&self) -> Circumstances {
+        let version = |a: &Availability| match a {
+            Availability::Found { version, .. } => version.clone(),
+            Availability::Missing { .. } => "not here".into(),
+        };
+        let all = self.available.iter().map(|(name, a)| (format!("the version of {name}"), version(a)));
+        all.chain([("the host".to_owned(), self.host.clone())]).collect()
     }
 
     /// Why a type of system cannot be launched here.

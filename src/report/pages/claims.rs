@@ -6,7 +6,7 @@ use super::markdown;
 use super::page::{section, section_of, shell};
 use super::text::{TextStyle, paint, wrapped};
 use crate::claims::sentence::{certainty, decided_by, figure, figures, summary, word};
-use crate::claims::{ClaimResult, ClaimWord, Outcomes};
+use crate::claims::{ClaimResult, ClaimWord, Outcomes, SecondResult};
 use crate::record::Record;
 use crate::report::words::view::TextTable;
 
@@ -174,6 +174,7 @@ fn row(p: &ClaimsPage<'_>, c: &ClaimResult) -> Markup {
                 @if c.conditions.len() > 1 && measured(c.verdict) { (conditions(c)) } @else { (c.reason) }
                 @if c.conditions.iter().map(|c| c.rules.len()).sum::<usize>() > 0 { (rules(c)) }
                 @if let Some(by) = &c.checked_by { small { b { "Checked by a second method: " } (by) } }
+                @for said in seconds(c) { small { b { "Second method: " } (said) } }
                 @if let Some(note) = &c.note { small { (note) } }
                 @if let Some(at) = &c.read_at { small { "Read at " (address(at)) } }
             }
@@ -183,6 +184,12 @@ fn row(p: &ClaimsPage<'_>, c: &ClaimResult) -> Markup {
             }
         }
     }
+}
+
+/// What second methods have said, or that there is none for what one method alone refutes.
+fn seconds(c: &ClaimResult) -> impl Iterator<Item = String> {
+    let none = c.by_one_method().then(|| "none".to_owned());
+    c.second.iter().map(SecondResult::words).chain(none)
 }
 
 /// Whether its figures are what decides it.
@@ -280,6 +287,7 @@ pub fn markdown(p: &ClaimsPage<'_>) -> String {
             for (head, more) in [("Checked: ", &c.checked_by), ("", &c.note), ("Read at ", &c.read_at)] {
                 why.extend(more.iter().map(|m| format!(" {head}{m}")));
             }
+            why.extend(seconds(c).map(|said| format!("; second method: {said}")));
             let says = format!("“{}” ({})", c.says, c.place);
             let on = c.tiers.iter().chain(&c.measures).cloned().collect::<Vec<_>>().join("; ");
             table.rows.push(vec![c.id.to_string(), says, c.verdict.word().into(), why, on]);
@@ -305,6 +313,9 @@ pub fn text(o: &Outcomes, style: TextStyle) -> String {
         out.push('\n');
         let why = if measured(c.verdict) { figures(c) } else { c.reason.clone() };
         out.push_str(&wrapped(&format!("     {why}"), "     ", style.width));
+        for said in seconds(c) {
+            out.push_str(&wrapped(&format!("     second method: {said}"), "     ", style.width));
+        }
     }
     out.push('\n');
     out.push_str(&wrapped(&summary(o), "", style.width));

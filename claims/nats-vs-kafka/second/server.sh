@@ -1,0 +1,81 @@
+# Started by the others: a server in a folder of its own, which goes away with the script.
+# Exit code 77: what the check needs is not here, as the last line says.
+set -eu
+dir=$(mktemp -d)
+server=
+beside=
+end() {
+    for one in $beside $server; do
+        kill "$one" 2>/dev/null || true
+        wait "$one" 2>/dev/null || true
+    done
+    rm -rf "$dir"
+}
+trap end EXIT
+trap 'exit 143' INT TERM
+
+missing() {
+    echo "$1"
+    exit 77
+}
+
+command -v python3 >"$dir/python" || missing "python3 is not here"
+
+port() {
+    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+
+# Waits until somebody listens at a port.
+reached() {
+    for _ in $(seq 300); do
+        if python3 -c "import socket; socket.create_connection(('127.0.0.1', $1), 1)" 2>/dev/null; then return; fi
+        sleep 0.1
+    done
+    echo "no server at port $1"
+    exit 1
+}
+
+nats_server() {
+    program=${MSGBENCH_NATS_SERVER:-$(command -v nats-server || true)}
+    [ -x "$program" ] || missing "nats-server is not here: set MSGBENCH_NATS_SERVER"
+    at=$(port)
+    "$program" -a 127.0.0.1 -p "$at" >"$dir/nats.log" 2>&1 &
+    server=$!
+    reached "$at"
+}
+
+nats_cli() {
+    cli=${MSGBENCH_NATSCLI:-$(command -v nats || true)}
+    [ -x "$cli" ] || missing "the command nats is not here: set MSGBENCH_NATSCLI"
+}
+
+kafka() {
+    java ${KAFKA_HEAP_OPTS:--Xmx512m} "-Dlog4j2.configurationFile=$dir/log.properties" -cp "$home/libs/*" "$@"
+}
+
+kafka_broker() {
+    home=${MSGBENCH_KAFKA_HOME:-}
+    [ -d "$home/libs" ] || missing "Kafka is not here: set MSGBENCH_KAFKA_HOME"
+    command -v java >"$dir/java" || missing "java is not here"
+    at=$(port)
+    other=$(port)
+    printf 'rootLogger.level = error\n' >"$dir/log.properties"
+    cat >"$dir/server.properties" <<EOF
+process.roles=broker,controller
+node.id=1
+listeners=PLAINTEXT://127.0.0.1:$at,CONTROLLER://127.0.0.1:$other
+advertised.listeners=PLAINTEXT://127.0.0.1:$at
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+controller.listener.names=CONTROLLER
+controller.quorum.voters=1@127.0.0.1:$other
+log.dirs=$dir/data
+offsets.topic.replication.factor=1
+EOF
+    kafka kafka.tools.StorageTool format -t AAAAAAAAAAAAAAAAAAAAAA -c "$dir/server.properties" >"$dir/format.log" 2>&1 ||
+        { tail -1 "$dir/format.log"; exit 1; }
+    KAFKA_HEAP_OPTS=-Xmx1g
+    java $KAFKA_HEAP_OPTS "-Dlog4j2.configurationFile=$dir/log.properties" -cp "$home/libs/*" kafka.Kafka \
+        "$dir/server.properties" >"$dir/kafka.log" 2>&1 &
+    server=$!
+    reached "$at"
+}

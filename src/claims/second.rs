@@ -1,0 +1,121 @@
+//! A second method: another tool, or a bare client, that finds one figure by itself. Whoever shares
+//! no code with a measurement shares no fault with it either.
+
+use super::result::{ClaimWord, SecondResult};
+use super::rule::{RuleError, signed};
+use crate::plan::gate::Comparator;
+use crate::plan::metric::Unit;
+use crate::units::{Rate, Span};
+
+/// A command that finds a figure, as the file of claims has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SecondMethod {
+    pub name: String,
+    /// What it is, in words.
+    pub by: String,
+    /// Program and arguments; run in the folder of the file.
+    pub command: Vec<String>,
+    /// How long it may take.
+    pub within: Span,
+}
+
+/// What a second method has said, or why it has said nothing.
+pub type SecondFound = Result<String, String>;
+
+/// What its figure must be for the claim to hold.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SecondRule {
+    /// As typed.
+    pub that: String,
+    /// The method.
+    pub method: String,
+    comparator: Comparator,
+    limit: f64,
+    unit: Unit,
+}
+
+/// A figure with its unit: a time, a rate, a number.
+fn figure(text: &str) -> Option<(f64, Unit)> {
+    let text = text.trim();
+    let span = text.parse::<Span>().ok().map(|s| (s.0 as f64, Unit::Nanos));
+    let rate = || text.parse::<Rate>().ok().map(|r| (r.0, Unit::Rate));
+    let plain = || text.parse::<f64>().ok().filter(|v| v.is_finite()).map(|v| (v, Unit::Count));
+    plain().or(span).or_else(rate)
+}
+
+impl SecondRule {
+    /// Reads `nats-latency < 100us`.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what to write instead.
+    pub fn read(that: &str) -> Result<Self, RuleError> {
+        let form = || Some("write the name of a method, a sign and a value: \"nats-latency < 100us\"".to_owned());
+        let Some((method, comparator, limit)) = signed(that) else {
+            return Err((format!("`{}` compares nothing", that.escape_debug()), form()));
+        };
+        let Some((limit, unit)) = figure(limit) else {
+            let words = format!("`{}` is no time, rate or number", limit.trim().escape_debug());
+            return Err((words, form()));
+        };
+        Ok(Self { that: that.trim().into(), method: method.trim().into(), comparator, limit, unit })
+    }
+
+    /// What the method has found means for a verdict.
+    pub fn held(&self, by: &str, verdict: ClaimWord, found: Option<&SecondFound>) -> SecondResult {
+        let said = match found {
+            None => Err("not run".to_owned()),
+            Some(found) => found.clone(),
+        };
+        let value = said.and_then(|said| match figure(&said).filter(|(_, unit)| *unit == self.unit) {
+            None => Err(format!("it said `{}`, which does not fit the rule", said.escape_debug())),
+            Some((value, _)) => Ok((said, value)),
+        });
+        let keeps = value.as_ref().ok().map(|(_, value)| self.comparator.holds(*value, self.limit));
+        SecondResult {
+            that: self.that.clone(),
+            by: by.into(),
+            keeps,
+            agrees: keeps.and_then(|keeps| match verdict {
+                ClaimWord::Supported => Some(keeps),
+                ClaimWord::Refuted => Some(!keeps),
+                _ => None,
+            }),
+            missing: value.as_ref().err().cloned(),
+            said: value.ok().map(|(said, _)| said),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_method_agrees_or_does_not() {
+        let rule = SecondRule::read("probe < 100us").unwrap();
+        let held = |verdict, said: &str| rule.held("a probe", verdict, Some(&Ok(said.into())));
+        let agrees = |verdict, said: &str| held(verdict, said).agrees;
+        assert_eq!(agrees(ClaimWord::Supported, "92us"), Some(true));
+        assert_eq!(agrees(ClaimWord::Supported, "0.2ms"), Some(false));
+        assert_eq!(agrees(ClaimWord::Refuted, "200us"), Some(true));
+        assert_eq!(agrees(ClaimWord::Refuted, "92us"), Some(false));
+        assert_eq!(agrees(ClaimWord::Undecided, "92us"), None);
+        let words = |found: Option<SecondFound>| rule.held("a probe", ClaimWord::Supported, found.as_ref()).words();
+        insta::assert_snapshot!(
+            [
+                words(Some(Ok("92us".into()))),
+                words(Some(Ok("1ms".into()))),
+                words(Some(Ok("92".into()))),
+                words(Some(Ok("many".into()))),
+                words(Some(Err("nats is not here".into()))),
+                words(None),
+                held(ClaimWord::Refuted, "200us").words(),
+                held(ClaimWord::Refuted, "92us").words(),
+                held(ClaimWord::Depends, "92us").words(),
+                held(ClaimWord::NotTestable, "200us").words(),
+            ]
+            .join("\n")
+        );
+        assert!(SecondRule::read("probe 100us").is_err() && SecondRule::read("probe < soon").is_err());
+    }
+}
