@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::file::{FactWord, Tier};
 use super::rule::Rule;
 use super::second::{SecondMethod, SecondRule};
+use super::share::RateShare;
 use crate::scenario::{Overrides, Scenario};
 
 /// How much is run.
@@ -51,6 +52,7 @@ pub struct Measure {
     pub quick: Vec<(String, String)>,
     pub tier: Tier,
     pub copies: u32,
+    pub rate: Option<RateShare>,
     pub full_only: bool,
     /// Rounds in the full and in the quick form, where the file does not say.
     pub rounds: (Option<u32>, Option<u32>),
@@ -108,6 +110,11 @@ impl Measure {
         form == Form::Full || !self.full_only
     }
 
+    /// The measurement that its rate is a share of.
+    pub fn base(&self) -> Option<&str> {
+        self.rate.as_ref()?.of.measure.as_deref()
+    }
+
     /// The scenario in a form.
     pub fn scenario(&self, form: Form) -> &Scenario {
         match form {
@@ -120,7 +127,8 @@ impl Measure {
     pub fn options(&self, form: Form) -> Vec<String> {
         let mut list: Vec<String> = self.systems.iter().flat_map(|s| ["--system".into(), s.clone()]).collect();
         let quick = if form == Form::Quick { &self.quick[..] } else { &[] };
-        for (key, value) in self.set.iter().chain(quick) {
+        let rate = self.rate.as_ref().and_then(RateShare::setting);
+        for (key, value) in self.set.iter().chain(quick).chain(&rate) {
             list.extend(["--set".into(), format!("{key}={value}")]);
         }
         let rounds = if form == Form::Quick { self.rounds.1 } else { self.rounds.0 };
