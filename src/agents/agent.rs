@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::engine::{AgentAccounts, AgentProgress, HeldSets, Instructions, Interrupt, LoadStart, Register, take_part};
+use crate::engine::{AgentAccounts, AgentProgress, Instructions, Interrupt, LoadStart, Register, ToldSets, take_part};
 use crate::host::machine;
 use crate::plan::AgentShare;
 use crate::units::{Nanos, SECOND, now};
@@ -67,7 +67,7 @@ struct Agent<'a> {
     register: Arc<Register>,
     interrupt: &'a Interrupt,
     ended: UnboundedSender<Ended>,
-    sets: UnboundedSender<(u64, Vec<HeldSets>)>,
+    sets: UnboundedSender<(u64, Vec<ToldSets>)>,
     spool: PathBuf,
     say: &'a dyn Fn(&str),
     /// Results that are under way to the coordinator.
@@ -132,7 +132,7 @@ impl Agent<'_> {
     async fn run(
         mut self,
         mut trials: UnboundedReceiver<Ended>,
-        mut told: UnboundedReceiver<(u64, Vec<HeldSets>)>,
+        mut told: UnboundedReceiver<(u64, Vec<ToldSets>)>,
     ) -> Result<(), String> {
         let lost = |e: &dyn std::fmt::Display| format!("the control server does not take subscriptions: {e}");
         let subscribe = |subject: String| self.client.subscribe(subject);
@@ -286,7 +286,7 @@ impl Agent<'_> {
             None => {}
         }
         let names = (self.hello.id.clone(), it.run, it.trial);
-        let link = Arc::new(TrialLink::new(names, owner.share, self.sets.clone()));
+        let link = Arc::new(TrialLink::new(names, owner.share.clone(), self.sets.clone()));
         owner.trial = Some(Arc::clone(&link));
         let (register, interrupt) = (Arc::clone(&self.register), self.interrupt.clone());
         let (ended, order) = (self.ended.clone(), it.order);
@@ -299,7 +299,7 @@ impl Agent<'_> {
     }
 
     /// Says which messages its consumers have.
-    fn tell(&self, trial: u64, sets: &[HeldSets]) {
+    fn tell(&self, trial: u64, sets: &[ToldSets]) {
         let Some(owner) = &self.owner else { return };
         let (client, subject) = (self.client.clone(), self.subjects.piece(&owner.run));
         let from = Sender { id: self.hello.id.clone(), trial, kind: PieceKind::Sets };

@@ -1,7 +1,7 @@
 //! One agent of a run, as the coordinator knows it.
 
 use crate::clocks::{ClockError, ClockLimits, ClockTimeline, Exchange};
-use crate::engine::{AgentAccounts, AgentCounts, AgentProgress, AgentReturn, HeldSets, TrialStage};
+use crate::engine::{AgentAccounts, AgentCounts, AgentProgress, AgentReturn, ToldSets, TrialStage};
 use crate::plan::AgentShare;
 use crate::record::{AgentResult, AgentState, ClockOffset};
 use crate::units::{Nanos, SECOND, now};
@@ -22,12 +22,13 @@ pub struct ChosenAgent {
     /// When it was last heard of, and the longest silence of the trial.
     pub heard: Nanos,
     pub longest: Nanos,
-    /// Why it does not take part in the trial.
+    /// Why it does not take part in the trial, and whether that is because it does not answer.
     pub refused: Option<String>,
+    pub unreachable: bool,
     pub stage: Option<TrialStage>,
     pub progress: AgentProgress,
     /// Sets that came since they were last asked for.
-    pub sets: Vec<HeldSets>,
+    pub sets: Vec<ToldSets>,
     pub parts: [Assembly; 2],
     pub accounts: Option<AgentAccounts>,
     /// Exchanges with its clock; none where it is the clock of this host.
@@ -45,6 +46,7 @@ impl ChosenAgent {
             heard: now(),
             longest: 0,
             refused: None,
+            unreachable: false,
             stage: None,
             progress: AgentProgress::default(),
             sets: Vec::new(),
@@ -61,7 +63,7 @@ impl ChosenAgent {
         *self = Self {
             heard: self.heard,
             exchanges: std::mem::take(&mut self.exchanges),
-            ..Self::new(self.hello.clone(), self.share)
+            ..Self::new(self.hello.clone(), self.share.clone())
         };
     }
 
@@ -141,7 +143,7 @@ impl ChosenAgent {
         let accounts = self.accounts.take();
         let seconds = |ns: Nanos| ns as f64 / SECOND as f64;
         let state = match (&accounts, self.longest > SILENT) {
-            (None, _) => AgentState::Lost { silent_s: seconds(at.saturating_sub(self.heard)) },
+            (None, _) => AgentState::Lost { silent_s: seconds(at.saturating_sub(self.heard)), allowed: false },
             (Some(_), true) => AgentState::Silent { longest_s: seconds(self.longest) },
             (Some(_), false) => AgentState::Delivered,
         };
@@ -156,7 +158,7 @@ impl ChosenAgent {
             clock: self.clock(at),
             ..AgentResult::default()
         };
-        AgentReturn { share: self.share, agent, shift: self.shift, accounts }
+        AgentReturn { share: self.share.clone(), agent, shift: self.shift, accounts }
     }
 }
 
@@ -171,6 +173,7 @@ pub fn sums(all: &[ChosenAgent]) -> Vec<AgentCounts> {
             sum.sent += mine.sent;
             sum.acked += mine.acked;
             sum.arrived += mine.arrived;
+            sum.stored += mine.stored;
         }
     }
     total
@@ -195,7 +198,7 @@ mod tests {
             clock: "another".into(),
             taken: None,
         };
-        ChosenAgent::new(hello, AgentShare { index: 0, of: 1 })
+        ChosenAgent::new(hello, AgentShare { index: 0, of: 1, labels: Vec::new() })
     }
 
     proptest! {
@@ -237,6 +240,6 @@ mod tests {
         it.hear(from + 4 * SECOND);
         it.hear(from + 5 * SECOND);
         assert!(!it.silent(from + 6 * SECOND) && it.silent(from + 9 * SECOND));
-        assert_eq!(it.returned(from + 9 * SECOND).agent.state, AgentState::Lost { silent_s: 4.0 });
+        assert_eq!(it.returned(from + 9 * SECOND).agent.state, AgentState::Lost { silent_s: 4.0, allowed: false });
     }
 }

@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::clocks::Exchange;
-use crate::engine::{AgentAccounts, HeldSets};
+use crate::engine::{AgentAccounts, ToldSets};
 use crate::units::{Nanos, now};
 
 use super::chosen::ChosenAgent;
@@ -175,7 +175,9 @@ impl Network {
                     Ok(AgentAnswer::No { why }) if binding => agent.refused = Some(why.to_string()),
                     // What is over for it needs no word that it is.
                     Ok(AgentAnswer::No { .. }) => agent.hear(now()),
-                    Err(words) if binding => agent.refused = Some(format!("it does not answer: {words}")),
+                    Err(words) if binding => {
+                        (agent.refused, agent.unreachable) = (Some(format!("it does not answer: {words}")), true);
+                    }
                     Err(_) => {}
                 }
             }
@@ -225,7 +227,7 @@ fn take(agent: &mut ChosenAgent, header: &PieceHeader, whole: &[u8]) -> Result<(
         PieceKind::Accounts => {
             agent.accounts = Some(unpacked::<AgentAccounts>(whole).map_err(unreadable)?);
         }
-        PieceKind::Sets => agent.sets.extend(unpacked::<Vec<HeldSets>>(whole).map_err(unreadable)?),
+        PieceKind::Sets => agent.sets.extend(unpacked::<Vec<ToldSets>>(whole).map_err(unreadable)?),
     }
     Ok(())
 }

@@ -4,26 +4,17 @@ use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::UnboundedSender;
 
-use crate::engine::{
-    AgentReports, AgentReturn, CoordinatorSide, Instructions, Interrupt, PartFailure, TrialOrder, TrialStage,
-};
-use crate::plan::{AgentShare, Plan};
+use crate::engine::{AgentReports, AgentReturn, CoordinatorSide, Instructions, PartFailure, TrialOrder, TrialStage};
 use crate::units::{Nanos, SECOND, now};
 
 use super::chosen::{ChosenAgent, sums};
-use super::coordinator::{FleetState, Network, Sending, SharedState};
-use super::link::ControlServer;
-use super::messages::{
-    AgentAnswer, AgentAssignment, AgentRequest, Beginning, ControlSubjects, Hello, PROTOCOL, VERSION, sha256,
-};
+use super::coordinator::{FleetState, Sending, SharedState};
+use super::messages::{AgentAnswer, AgentRequest, Beginning};
 
 /// How often it is looked whether something has come.
-const LOOK: Duration = Duration::from_millis(5);
-/// After the first look it is waited so long for more agents than are needed, so that the same ones
-/// are taken each time: the first by name.
-const SETTLE: Nanos = SECOND / 2;
+pub const LOOK: Duration = Duration::from_millis(5);
 /// Load starts so long after all are ready, or twenty round trips, whichever is longer.
 const LEAD: Nanos = SECOND;
 /// While a trial is prepared, an agent that is silent for so long is gone.
@@ -33,182 +24,27 @@ const LOST: Nanos = 12 * SECOND;
 /// But no longer than this in all.
 const MOST: Nanos = 120 * SECOND;
 
-/// What a run asks for.
-#[derive(Debug, Clone)]
-pub struct FleetOptions {
-    pub control: ControlServer,
-    pub fleet: String,
-    pub agents: u32,
-    /// How long agents are waited for.
-    pub wait: Duration,
-}
-
-/// Why there are no agents.
-#[derive(Debug, thiserror::Error)]
-pub enum FleetError {
-    /// There is no control server, or it refuses.
-    #[error("{0}")]
-    Control(String),
-    /// Too few are there.
-    #[error("{0}")]
-    TooFew(String),
-    #[error("interrupted")]
-    Interrupted,
-    #[error("no thread: {0}")]
-    Thread(std::io::Error),
-}
-
 /// The agents of a run. Dropped, it lets them go.
 pub struct Fleet {
-    state: SharedState,
-    commands: Option<UnboundedSender<Sending>>,
-    thread: Option<JoinHandle<()>>,
-    run: String,
-    plan: String,
-    told: std::sync::Mutex<Told>,
+    pub(super) state: SharedState,
+    pub(super) commands: Option<UnboundedSender<Sending>>,
+    pub(super) thread: Option<JoinHandle<()>>,
+    pub(super) run: String,
+    pub(super) plan: String,
+    pub(super) may_lose: u32,
+    pub(super) told: std::sync::Mutex<Told>,
 }
 
 /// What agents were told in a trial.
 #[derive(Debug, Default)]
-struct Told {
+pub struct Told {
     passed: Option<TrialStage>,
     started: Option<Nanos>,
     instructions: Instructions,
 }
 
 impl Fleet {
-    /// Connects to the control server, and takes so many agents.
-    ///
-    /// # Errors
-    /// When there is no server, or there are not enough agents within the bound: who is there, and
-    /// why others are not used.
-    pub fn gather(options: &FleetOptions, plan: &Plan, interrupt: &Interrupt) -> Result<Self, FleetError> {
-        let run = format!("{:016x}", rand::random::<u64>());
-        let (state, (commands, sendings)) = (SharedState::default(), unbounded_channel());
-        let (ready_in, ready) = channel();
-        let (control, subjects) = (options.control.clone(), ControlSubjects::of(&options.fleet));
-        let (shared, name) = (state.clone(), run.clone());
-        let thread = std::thread::Builder::new().name("agents".into()).spawn(move || {
-            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => runtime,
-                Err(e) => return drop(ready_in.send(Err(format!("no runtime: {e}")))),
-            };
-            runtime.block_on(async {
-                match control.connect("msgbench-coordinator").await {
-                    Err(words) => drop(ready_in.send(Err(words))),
-                    Ok(client) => {
-                        let _ = ready_in.send(Ok(()));
-                        let network = Network { client, subjects, run: name, state: shared };
-                        // Its failure shows as agents that are not there.
-                        let _ = network.serve(sendings).await;
-                    }
-                }
-            });
-        });
-        let thread = Some(thread.map_err(FleetError::Thread)?);
-        let plan = sha256(serde_json::to_string(plan).unwrap_or_default().as_bytes());
-        let fleet = Self { state, commands: Some(commands), thread, run, plan, told: Default::default() };
-        match ready.recv() {
-            Ok(Ok(())) => {}
-            Ok(Err(words)) => return Err(FleetError::Control(words)),
-            Err(_) => return Err(FleetError::Control("the connection to the control server was given up".into())),
-        }
-        fleet.take(options, interrupt)?;
-        Ok(fleet)
-    }
-
-    /// Takes the first agents by name that are free and of this version.
-    fn take(&self, options: &FleetOptions, interrupt: &Interrupt) -> Result<(), FleetError> {
-        let (begun, of) = (now(), options.agents);
-        let until = begun + options.wait.as_nanos() as Nanos;
-        let mut refused: Vec<(String, String)> = Vec::new();
-        loop {
-            if interrupt.count() > 0 {
-                return Err(FleetError::Interrupted);
-            }
-            let (free, here) = self.free(&refused);
-            let here = here as u32;
-            if here + free.len() as u32 >= of && now() > begun + SETTLE {
-                for hello in free {
-                    let index = self.state.lock().chosen.len() as u32;
-                    if index == of {
-                        break;
-                    }
-                    let share = AgentShare { index, of };
-                    match self.assign(&hello, share) {
-                        Ok(AgentAnswer::Yes) => self.state.lock().chosen.push(ChosenAgent::new(hello, share)),
-                        Ok(AgentAnswer::No { why }) => refused.push((hello.id, why.to_string())),
-                        Err(words) => refused.push((hello.id, format!("it does not answer: {words}"))),
-                    }
-                }
-                if self.state.lock().chosen.len() as u32 == of {
-                    return Ok(());
-                }
-            }
-            if now() > until {
-                return Err(FleetError::TooFew(self.too_few(options, &refused)));
-            }
-            std::thread::sleep(LOOK);
-        }
-    }
-
-    /// Agents that can be taken, by name, and how many are taken already.
-    fn free(&self, refused: &[(String, String)]) -> (Vec<Hello>, usize) {
-        let state = self.state.lock();
-        let usable = |h: &&Hello| {
-            (h.protocol, h.version.as_str()) == (PROTOCOL, VERSION)
-                && h.taken.is_none()
-                && refused.iter().all(|(id, _)| *id != h.id)
-                && state.chosen.iter().all(|a| a.hello.id != h.id)
-        };
-        let mut free: Vec<Hello> = state.seen.values().filter(usable).cloned().collect();
-        free.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
-        (free, state.chosen.len())
-    }
-
-    fn assign(&self, hello: &Hello, share: AgentShare) -> Result<AgentAnswer, String> {
-        let by = format!("the run of process {} on {}", std::process::id(), host_name());
-        let command = AgentRequest::Assign(AgentAssignment {
-            protocol: PROTOCOL,
-            version: VERSION.into(),
-            run: self.run.clone(),
-            by,
-            plan: self.plan.clone(),
-            share,
-        });
-        let (to, answer) = channel();
-        self.send(&hello.id, command, Some(to));
-        answer.recv().unwrap_or_else(|_| Err("the connection was given up".into()))
-    }
-
-    /// Who is there and who is not used, in words.
-    fn too_few(&self, options: &FleetOptions, refused: &[(String, String)]) -> String {
-        let (free, here) = self.free(refused);
-        let state = self.state.lock();
-        let mut names: Vec<&str> = state.chosen.iter().map(|a| a.hello.name.as_str()).collect();
-        names.extend(free.iter().map(|h| h.name.as_str()));
-        let mut words =
-            format!("{} of {} agents are there after {} s", here + free.len(), options.agents, options.wait.as_secs());
-        if !names.is_empty() {
-            words += &format!(": {}", names.join(", "));
-        }
-        for hello in state.seen.values() {
-            let why = refused.iter().find(|(id, _)| *id == hello.id).map(|(_, why)| why.clone());
-            let other = (hello.protocol, hello.version.as_str()) != (PROTOCOL, VERSION);
-            let why = match why {
-                _ if other => Some(format!("it is msgbench {} and this is {VERSION}", hello.version)),
-                None => hello.taken.as_ref().map(|by| format!("it is taken by {by}")),
-                known => known,
-            };
-            if let Some(why) = why.filter(|_| !names.contains(&hello.name.as_str()) || other) {
-                words += &format!("; {} is not used: {why}", hello.name);
-            }
-        }
-        let fleet = if options.fleet == "default" { String::new() } else { format!(" --fleet {}", options.fleet) };
-        format!("{words}. Start more, such as `msgbench agent --control {}{fleet}`", options.control.shown())
-    }
-
-    fn send(
+    pub(super) fn send(
         &self,
         id: &str,
         command: AgentRequest,
@@ -264,16 +100,46 @@ impl Drop for Fleet {
     }
 }
 
-/// Which agent is gone, in words.
-fn gone(state: &FleetState, at: Nanos) -> Option<String> {
-    let since = |a: &ChosenAgent| at.saturating_sub(a.heard.max(state.back));
-    let one = state.chosen.iter().find(|a| state.away.is_none() && since(a) > GONE)?;
-    Some(format!("agent {} is gone: nothing was heard of it for {} s", one.hello.name, since(one) / SECOND))
+/// Whether an agent is gone, in words.
+fn gone(state: &FleetState, agent: &ChosenAgent, at: Nanos) -> Option<String> {
+    let name = &agent.hello.name;
+    let silent = at.saturating_sub(agent.heard.max(state.back));
+    match &agent.refused {
+        Some(why) if agent.unreachable => Some(format!("agent {name} does not take part: {why}")),
+        _ if state.away.is_none() && silent > GONE => {
+            Some(format!("agent {name} is gone: nothing was heard of it for {} s", silent / SECOND))
+        }
+        _ => None,
+    }
+}
+
+impl Fleet {
+    /// Those that are there.
+    ///
+    /// # Errors
+    /// Who is gone, where more are than may be.
+    fn there<'s>(&self, state: &'s FleetState) -> Result<Vec<&'s ChosenAgent>, String> {
+        let (mut there, mut lost, at) = (Vec::new(), Vec::new(), now());
+        for agent in &state.chosen {
+            match gone(state, agent, at) {
+                Some(words) => lost.push(words),
+                None => there.push(agent),
+            }
+        }
+        match lost.len() > self.may_lose as usize {
+            true => Err(lost.join("; ")),
+            false => Ok(there),
+        }
+    }
 }
 
 impl CoordinatorSide for Fleet {
+    fn may_lose(&self) -> u32 {
+        self.may_lose
+    }
+
     fn fit(&self) -> Result<(), String> {
-        gone(&self.state.lock(), now()).map_or(Ok(()), Err)
+        self.there(&self.state.lock()).map(|_| ())
     }
 
     fn begin(&self, order: &TrialOrder) -> Result<(), String> {
@@ -300,8 +166,9 @@ impl CoordinatorSide for Fleet {
     fn all_at(&self, stage: TrialStage) -> Result<bool, PartFailure> {
         let (run, trial) = (self.run.clone(), self.state.lock().trial);
         {
-            let (state, at) = (self.state.lock(), now());
-            for agent in &state.chosen {
+            let state = self.state.lock();
+            let there = self.there(&state).map_err(PartFailure::agent)?;
+            for agent in &there {
                 let name = &agent.hello.name;
                 if let Some(why) = &agent.refused {
                     return Err(PartFailure::agent(format!("agent {name} does not take part: {why}")));
@@ -310,10 +177,7 @@ impl CoordinatorSide for Fleet {
                     return Err(PartFailure { phase: phase.clone(), words: format!("agent {name}: {error}") });
                 }
             }
-            if let Some(words) = gone(&state, at) {
-                return Err(PartFailure::agent(words));
-            }
-            if state.chosen.iter().any(|a| a.stage < Some(stage)) {
+            if there.iter().any(|a| a.stage < Some(stage)) {
                 return Ok(false);
             }
         }
@@ -387,10 +251,4 @@ impl CoordinatorSide for Fleet {
         let (mut state, at) = (self.state.lock(), now());
         state.chosen.iter_mut().map(|a| a.returned(at)).collect()
     }
-}
-
-/// The name of this host.
-fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    if name.trim().is_empty() { "this host".into() } else { name.trim().to_owned() }
 }

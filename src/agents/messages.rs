@@ -20,7 +20,7 @@ use crate::record::Host;
 use crate::units::Nanos;
 
 /// The version of these messages. Agents of another one are not used.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// The version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

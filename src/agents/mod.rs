@@ -28,12 +28,14 @@ mod chosen;
 mod coordinator;
 mod delivery;
 mod fleet;
+mod gather;
 mod link;
 mod local;
 mod messages;
 mod side;
 
 pub use agent::{AgentOptions, serve};
-pub use fleet::{Fleet, FleetError, FleetOptions};
+pub use fleet::Fleet;
+pub use gather::{FleetError, FleetOptions};
 pub use link::ControlServer;
 pub use local::local;

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::engine::{AgentProgress, AgentSide, HeldSets, Instructions, LoadStart, TrialStage};
+use crate::engine::{AgentProgress, AgentSide, Instructions, LoadStart, ToldSets, TrialStage};
 use crate::plan::AgentShare;
 use crate::units::{Nanos, SECOND, now};
 
@@ -39,14 +39,14 @@ pub struct TrialLink {
     state: Mutex<TrialState>,
     /// There is something to report.
     changed: Notify,
-    sets: UnboundedSender<(u64, Vec<HeldSets>)>,
+    sets: UnboundedSender<(u64, Vec<ToldSets>)>,
 }
 
 impl TrialLink {
     pub fn new(
         (id, run, trial): (String, String, u64),
         share: AgentShare,
-        sets: UnboundedSender<(u64, Vec<HeldSets>)>,
+        sets: UnboundedSender<(u64, Vec<ToldSets>)>,
     ) -> Self {
         Self { id, run, trial, share, state: Mutex::default(), changed: Notify::new(), sets }
     }
@@ -94,8 +94,8 @@ impl TrialLink {
 }
 
 impl AgentSide for TrialLink {
-    fn share(&self) -> AgentShare {
-        self.share
+    fn share(&self) -> &AgentShare {
+        &self.share
     }
 
     fn all_at(&self, stage: TrialStage) -> Result<bool, String> {
@@ -132,7 +132,7 @@ impl AgentSide for TrialLink {
         state.instructions
     }
 
-    fn tell(&self, sets: Vec<HeldSets>) {
+    fn tell(&self, sets: Vec<ToldSets>) {
         // The network thread lives as long as the trial.
         let _ = self.sets.send((self.trial, sets));
     }
@@ -148,7 +148,7 @@ mod tests {
 
     fn link() -> TrialLink {
         let (sets, _) = tokio::sync::mpsc::unbounded_channel();
-        TrialLink::new(("a".into(), "r".into(), 1), AgentShare { index: 0, of: 2 }, sets)
+        TrialLink::new(("a".into(), "r".into(), 1), AgentShare { index: 0, of: 2, labels: Vec::new() }, sets)
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::plan::{Pattern, SystemTypes};
-use crate::scenario::{self, Overrides, Scenario};
+use crate::scenario::{self, OptionEdit, Overrides, Scenario};
 use crate::units::{Bytes, Rate, Span};
 
 use super::Failure;
@@ -17,7 +17,7 @@ const SIZE: Bytes = Bytes(128);
 const DURATION: Span = Span::secs(10);
 
 /// Makes, validates and, where asked to, saves it.
-pub(super) fn load(args: &ScenarioArgs, types: &SystemTypes) -> Result<Scenario, Failure> {
+pub(super) fn load(args: &ScenarioArgs, more: &[OptionEdit], types: &SystemTypes) -> Result<Scenario, Failure> {
     if args.pattern.is_none() && args.systems.is_empty() {
         return Err(Failure::usage(
             "nothing says what to measure: name a scenario (`msgbench scenarios` lists those built in), or give \
@@ -28,7 +28,8 @@ pub(super) fn load(args: &ScenarioArgs, types: &SystemTypes) -> Result<Scenario,
     // First with every option laid upon the least there can be, so that a mistake names the option.
     let known = args.systems.iter().all(|s| types.get(s).is_some());
     let least = text(args, if known { &args.systems } else { &[] });
-    let laid = args.overrides()?;
+    let mut laid = args.overrides()?;
+    laid.options.extend_from_slice(more);
     // The name of a system that there is not is the first thing to be said.
     let laid = if known { laid } else { Overrides { systems: args.systems.clone(), ..Overrides::default() } };
     args.parse(&place, least.clone(), &laid, types)?;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::agents::{AgentOptions, serve};
 use crate::engine::{Interrupt, Register};
+use crate::plan::AgentLabel;
 use crate::units::say;
 
 use super::control_args::ControlArgs;
@@ -22,8 +23,8 @@ pub struct AgentArgs {
     #[arg(long, value_name = "NAME", value_parser = agent_name)]
     name: Option<String>,
     /// What it is labelled with, such as zone=a; may be given several times
-    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
-    labels: Vec<(String, String)>,
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    labels: Vec<AgentLabel>,
     /// Folder in which a result lies until the coordinator has it [default: of temporary files]
     #[arg(long, value_name = "DIR")]
     spool: Option<PathBuf>,
@@ -39,11 +40,6 @@ fn agent_name(text: &str) -> Result<String, String> {
     if good { Ok(text.into()) } else { Err("write letters, digits, -, _ and .".into()) }
 }
 
-fn label(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE, such as zone=a")?;
-    Ok((key.into(), value.into()))
-}
-
 pub(super) fn run(args: &AgentArgs) -> Result<Exit, Failure> {
     let interrupt = Interrupt::default();
     listen(&interrupt)?;
@@ -51,7 +47,7 @@ pub(super) fn run(args: &AgentArgs) -> Result<Exit, Failure> {
         control: args.at.server(&args.control),
         fleet: args.at.fleet.clone(),
         name: args.name.clone(),
-        labels: args.labels.iter().cloned().collect(),
+        labels: args.labels.iter().cloned().map(|AgentLabel { key, value }| (key, value)).collect(),
         spool: args.spool.clone(),
         once: args.once,
     };

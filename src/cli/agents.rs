@@ -5,7 +5,7 @@ mod ssh;
 
 use crate::agents;
 use crate::engine::Interrupt;
-use crate::launch::AgentLabel;
+use crate::plan::AgentLabel;
 
 use super::control_args::ControlArgs;
 use super::interrupt::listen;
@@ -40,6 +40,9 @@ struct LocalArgs {
     control: String,
     #[command(flatten)]
     at: ControlArgs,
+    /// What each agent says of itself, for placement: zone=a. May be given several times
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    labels: Vec<AgentLabel>,
 }
 
 /// What agents of other hosts are told.
@@ -68,7 +71,8 @@ fn local(args: &LocalArgs) -> Result<Exit, Failure> {
     let interrupt = Interrupt::default();
     listen(&interrupt)?;
     let program = std::env::current_exe().map_err(Failure::internal)?;
-    let arguments = args.at.arguments(&args.control);
+    let mut arguments = args.at.arguments(&args.control);
+    arguments.extend(args.labels.iter().flat_map(|label| ["--label".to_owned(), label.to_string()]));
     agents::local(&program, args.agents, &arguments, &interrupt).map_err(Failure::system)?;
     Ok(if interrupt.count() > 0 { Exit::Interrupted } else { Exit::Passed })
 }

@@ -29,7 +29,7 @@ pub struct CheckArgs {
 pub(super) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     let register = Register::built_in();
     let types = register.types();
-    let mut scenario = source::load(&args.scenario, &types)?;
+    let mut scenario = source::load(&args.scenario, &[], &types)?;
     let secrets = register.secrets(&scenario.plan);
     register.check(&scenario.plan).map_err(|e| Failure::usage(secrets.text(&e.to_string())))?;
     if let Some(calibration) = calibration(&machine::read(), profile()) {

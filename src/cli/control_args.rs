@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::agents::{ControlServer, Fleet, FleetError, FleetOptions};
 use crate::engine::{Interrupt, Register};
-use crate::plan::{Plan, divide};
+use crate::scenario::{OptionEdit, Scenario};
 use crate::units::Span;
 
 use super::{Exit, Failure};
@@ -50,11 +50,12 @@ impl ControlArgs {
 /// Whether agents run the load of a scenario.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct AgentsOfRun {
-    /// Let so many agents run the load (`msgbench agent`, `msgbench agents`)
-    #[arg(long, value_name = "N", requires = "control", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    /// Let so many agents run the load (`msgbench agent`, `msgbench agents`); 0: none, though the
+    /// scenario asks for them
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=10_000))]
     agents: Option<u32>,
     /// Where agents are met: a server that speaks the NATS protocol, and not one that is measured
-    #[arg(long, value_name = "URL", requires = "agents")]
+    #[arg(long, value_name = "URL")]
     control: Option<String>,
     /// How long agents are waited for
     #[arg(long = "agents-wait", value_name = "TIME", default_value = "60s")]
@@ -64,25 +65,42 @@ pub struct AgentsOfRun {
 }
 
 impl AgentsOfRun {
-    /// Whether there are to be any.
-    pub(super) fn asked(&self) -> bool {
-        self.agents.is_some()
+    /// What they change in a scenario.
+    pub(super) fn edits(&self) -> Vec<OptionEdit> {
+        let quoted = |url: &String| toml::Value::String(url.clone()).to_string();
+        let count = self.agents.map(|n| ("--agents", "agents.count", n.to_string()));
+        // Without the URL: a password may stand in it.
+        let control = self.control.as_ref().map(|url| ("--control", "agents.control", quoted(url)));
+        let edit = |(option, path, value): (&str, &str, String)| OptionEdit {
+            option: if path.ends_with("count") { format!("{option} {value}") } else { option.to_owned() },
+            path: path.to_owned(),
+            value,
+        };
+        count.into_iter().chain(control).map(edit).collect()
     }
 
-    /// Divides a plan over the agents that are asked for.
-    pub(super) fn divide(&self, plan: &mut Plan, register: &Register) -> Result<(), Failure> {
-        let Some(agents) = self.agents else { return Ok(()) };
-        divide(plan, agents).map_err(Failure::usage)?;
-        register.joins(plan).map_err(Failure::usage)
+    /// Whether agents can run the load of a scenario that asks for them.
+    pub(super) fn check(&self, scenario: &Scenario, register: &Register) -> Result<(), Failure> {
+        let Some(agents) = &scenario.plan.agents else { return Ok(()) };
+        if agents.control.is_none() {
+            let hint = "write `control = \"nats://host:4222\"`, or give --control nats://host:4222";
+            let said = scenario.about(&["agents"], "nothing says where the agents are met".into(), Some(hint.into()));
+            return Err(Failure::usage(said));
+        }
+        register.joins(&scenario.plan).map_err(|(system, words)| {
+            let hint = "leave the system out, or run it without agents: --agents 0";
+            Failure::usage(scenario.about_system(system, "driver", words, Some(hint.into())))
+        })
     }
 
     /// The agents that are asked for; none where none are.
-    pub(super) fn gather(&self, plan: &Plan, interrupt: &Interrupt) -> Result<Option<Fleet>, Failure> {
-        let (Some(agents), Some(url)) = (self.agents, &self.control) else { return Ok(None) };
+    pub(super) fn gather(&self, scenario: &Scenario, interrupt: &Interrupt) -> Result<Option<Fleet>, Failure> {
+        let Some(agents) = &scenario.plan.agents else { return Ok(None) };
+        let (agents, url) = (agents.clone(), agents.control.as_deref().unwrap_or_default());
         let (control, fleet) = (self.at.server(url), self.at.fleet.clone());
         let wait = Duration::from_nanos(self.wait.0);
         let options = FleetOptions { control, fleet, agents, wait };
-        Fleet::gather(&options, plan, interrupt).map(Some).map_err(|e| match e {
+        Fleet::gather(&options, &scenario.plan, interrupt).map(Some).map_err(|e| match e {
             FleetError::Interrupted => Failure::new(Exit::Interrupted, e),
             FleetError::Thread(_) => Failure::internal(e),
             FleetError::Control(_) | FleetError::TooFew(_) => Failure::usage(e),

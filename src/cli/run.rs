@@ -75,7 +75,7 @@ impl RunArgs {
 
 pub(super) fn run(args: &RunArgs, color: bool) -> Result<Exit, Failure> {
     let register = Register::built_in();
-    let mut scenario = source::load(&args.scenario, &register.types())?;
+    let scenario = source::load(&args.scenario, &args.agents.edits(), &register.types())?;
     if args.scenario.search.is_some() && scenario.plan.search.is_none() {
         return Err(Failure::usage(format!(
             "{} does not say what a system must keep: give a limit, such as --limit 'e2e.p99 < 20ms'",
@@ -84,18 +84,18 @@ pub(super) fn run(args: &RunArgs, color: bool) -> Result<Exit, Failure> {
     }
     let secrets = register.secrets(&scenario.plan);
     checked(&scenario, &register, &secrets)?;
-    args.agents.divide(&mut scenario.plan, &register)?;
+    args.agents.check(&scenario, &register)?;
     let clock = RunClock::start();
     let mut first = record(&scenario, &register, &clock);
     // Of other hosts nothing is known from this one's.
-    first.calibration = first.calibration.filter(|_| !args.agents.asked());
+    first.calibration = first.calibration.filter(|_| scenario.plan.agents.is_none());
     if let Some(calibration) = first.calibration.as_ref().filter(|_| !args.force) {
         engine::trusts(&scenario.plan, calibration).map_err(Failure::usage)?;
     }
     engine::enter(&scenario.plan).map_err(Failure::usage)?;
     let interrupt = Interrupt::default();
     listen(&interrupt)?;
-    let fleet = args.agents.gather(&scenario.plan, &interrupt)?;
+    let fleet = args.agents.gather(&scenario, &interrupt)?;
     let side = fleet.as_ref().map_or(TrialSide::Alone, |fleet| TrialSide::Coordinator(fleet));
     let scratch = Scratch::new().map_err(Failure::internal)?;
     let mut folder = Folder::new(&args.out, &scenario.plan.name).map_err(Failure::usage)?;

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use crate::plan::SystemTypes;
-use crate::scenario::{self, Scenario};
+use crate::scenario::{self, OptionEdit, Scenario};
 
 use super::scenario_args::ScenarioArgs;
 use super::{Failure, adhoc, shipped};
@@ -19,13 +19,15 @@ pub(super) struct NamedText {
 /// What stands for standard input.
 pub(super) const STDIN: &str = "-";
 
-/// Reads, overrides and validates what the arguments say.
-pub(super) fn load(args: &ScenarioArgs, types: &SystemTypes) -> Result<Scenario, Failure> {
+/// Reads, overrides and validates what the arguments say; `more` is changed besides.
+pub(super) fn load(args: &ScenarioArgs, more: &[OptionEdit], types: &SystemTypes) -> Result<Scenario, Failure> {
     let Some(name) = &args.scenario else {
-        return adhoc::load(args, types);
+        return adhoc::load(args, more, types);
     };
     let NamedText { path, text } = read(name)?;
-    args.parse(&path, text, &args.overrides()?, types)
+    let mut overrides = args.overrides()?;
+    overrides.options.extend_from_slice(more);
+    args.parse(&path, text, &overrides, types)
 }
 
 /// Reads what the argument names. A file wins over a built-in scenario of that name.

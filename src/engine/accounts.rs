@@ -8,14 +8,17 @@
 use serde::{Deserialize, Serialize};
 
 use crate::driver::Noted;
+use crate::load::keys::KeyChooser;
 use crate::measure::hiccup::HiccupInterval;
+use crate::measure::outage::OutageLog;
 use crate::measure::process::Usage;
 use crate::measure::recorder::{LatencyKind, histogram};
-use crate::plan::{AgentShare, Case};
-use crate::record::{AgentResult, AgentState, Finding, Packed};
+use crate::plan::{AgentShare, Case, Workload};
+use crate::record::{AgentResult, AgentState, FaultRecord, Finding, Packed};
 use crate::units::Nanos;
 
 use super::consume::Received;
+use super::intrude::Intruded;
 use super::produce::Sent;
 use super::raw::RawTrial;
 
@@ -39,6 +42,10 @@ pub struct AgentAccounts {
     log: Vec<Noted>,
     client_dropped: Vec<u64>,
     backpressure: u64,
+    outages: Vec<Option<OutageLog>>,
+    /// What was done to its consumers.
+    faults: Vec<FaultRecord>,
+    intruded: Vec<Vec<Intruded>>,
 }
 
 impl AgentAccounts {
@@ -62,6 +69,9 @@ impl AgentAccounts {
             log: raw.log,
             client_dropped: raw.client_dropped,
             backpressure: raw.backpressure,
+            outages: raw.outages,
+            faults: raw.faults,
+            intruded: raw.intruded,
         }
     }
 
@@ -74,13 +84,14 @@ impl AgentAccounts {
     pub fn fits(&self, case: &Case) -> bool {
         let n = case.workloads.len();
         let lists = [self.sent.len(), self.received.len(), self.clipped.len(), self.negative.len()];
+        let more = [self.outages.len(), self.intruded.len(), self.client_dropped.len()];
         let producers = |w: usize| case.workloads[w].topology.producers;
-        lists.iter().all(|l| *l == n)
-            && self.client_dropped.len() == n
+        lists.iter().chain(&more).all(|l| *l == n)
+            && self.outages.iter().flatten().all(OutageLog::sound)
             && self.samples.iter().all(|((w, ..), _)| *w < n)
             && self.hops.iter().all(|((w, _), _)| *w < n)
             && (0..n).all(|w| self.sent[w].iter().all(|(p, _)| *p < producers(w)))
-            && (0..n).all(|w| self.received[w].iter().all(|(_, r)| r.fits(producers(w))))
+            && (0..n).all(|w| self.received[w].iter().all(|(_, r)| r.fits(&case.workloads[w])))
     }
 
     /// Fills in what the record says of the agent.
@@ -111,8 +122,9 @@ impl AgentAccounts {
     }
 
     /// Adds itself to a trial; `shift` is added to an instant of the trial's clock to have that of
-    /// the agent's.
-    pub(super) fn join(self, raw: &mut RawTrial, shift: i64) {
+    /// the agent's. `keys` of each workload say which key a message has, where a store may replace
+    /// values.
+    pub(super) fn join(self, raw: &mut RawTrial, shift: i64, keys: &[Option<KeyChooser>]) {
         let here = |at: Nanos| at.wrapping_add_signed(-shift);
         for (all, mut mine) in raw.sent.iter_mut().zip(self.sent) {
             for (_, s) in &mut mine {
@@ -121,7 +133,24 @@ impl AgentAccounts {
             }
             all.extend(mine);
         }
-        raw.received.iter_mut().zip(self.received).for_each(|(all, mine)| all.extend(mine));
+        for ((all, mut mine), keys) in raw.received.iter_mut().zip(self.received).zip(keys) {
+            for (_, r) in &mut mine {
+                r.keys.clone_from(keys);
+                r.windows.shift(here);
+                r.replay.shift(here);
+            }
+            all.extend(mine);
+        }
+        for (all, mine) in raw.outages.iter_mut().zip(self.outages) {
+            let Some(mine) = mine.map(|log| log.begins_at(raw.origin)) else { continue };
+            match all {
+                Some(all) if all.grid() == mine.grid() => all.merge(mine),
+                Some(_) => {}
+                none => *none = Some(mine),
+            }
+        }
+        self.faults.into_iter().for_each(|fault| raw.add_fault(fault));
+        raw.intruded.iter_mut().zip(self.intruded).for_each(|(all, mine)| all.extend(mine));
         for (key, h) in self.samples {
             raw.samples.add(key, h.open());
         }
@@ -146,9 +175,11 @@ impl AgentAccounts {
 }
 
 impl Received {
-    fn fits(&self, producers: u32) -> bool {
-        let n = producers as usize;
-        self.seen.len() == n && self.dead.len() == n && [0, n].contains(&self.first_arrivals.len())
+    fn fits(&self, w: &Workload) -> bool {
+        // The backlog has a producer of its own.
+        let n = w.topology.producers as usize + usize::from(w.delivery.backlog > 0);
+        let some = [self.first_arrivals.len(), self.gaps.len()];
+        self.seen.len() == n && self.dead.len() == n && some.iter().all(|len| [0, n].contains(len))
     }
 }
 
@@ -166,13 +197,12 @@ pub struct AgentReturn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::join::tests::plan;
-    use crate::plan::divide;
+    use crate::engine::join::tests::{divided, plan};
+    use crate::plan::AgentsPlan;
 
     #[test]
     fn accounts_of_another_case_do_not_fit() {
-        let mut plan = plan(2, 1000, "constant");
-        divide(&mut plan, 2).unwrap();
+        let plan = divided(&plan(2, 1000, "constant"), AgentsPlan::any(2));
         let case = &plan.cases[0];
         let raw = || {
             let mut raw = RawTrial::of(case);

@@ -39,7 +39,6 @@ pub struct Received {
     pub dead: Vec<SequenceSet>,
     /// For each producer what it missed, where a store may have replaced it, and which key a
     /// message has; otherwise empty.
-    #[serde(skip)]
     pub gaps: Vec<GapLog>,
     #[serde(skip)]
     pub keys: Option<KeyChooser>,
@@ -55,7 +54,6 @@ pub struct Received {
     /// Messages of another run.
     pub foreign: u64,
     /// Messages of intruders, by intruder and number.
-    #[serde(skip)]
     pub intruded: BTreeSet<(u32, u64)>,
     /// Messages whose checksum did not hold.
     pub corrupted: u64,
@@ -71,21 +69,18 @@ pub struct Received {
     /// them, too; otherwise empty.
     pub first_arrivals: Vec<FirstArrivals>,
     /// How the backlog was read.
-    #[serde(skip)]
     pub replay: ReplayTimes,
     /// Its number within its group.
     pub member: u32,
     /// What it noted of the events of consumers.
-    #[serde(skip)]
     pub windows: EventWindows,
     /// How long its own events took: when they were due since the measured phase began, and the
     /// time.
-    #[serde(skip)]
     pub took: Vec<(Nanos, Nanos)>,
 }
 
 /// How a backlog was read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplayTimes {
     /// When the reader asked for the first message.
     pub begun: Nanos,
@@ -97,6 +92,14 @@ pub struct ReplayTimes {
     pub caught_up: Option<(Nanos, u64)>,
     /// Messages read so far.
     pub read: u64,
+}
+
+impl ReplayTimes {
+    /// Puts its instants into another clock.
+    pub fn shift(&mut self, here: impl Fn(Nanos) -> Nanos) {
+        let known = [&mut self.begun, &mut self.first, &mut self.last].into_iter().filter(|at| **at > 0);
+        known.chain(self.caught_up.as_mut().map(|(at, _)| at)).for_each(|at| *at = here(*at));
+    }
 }
 
 /// What is rejected: every n-th message; 0 is none.

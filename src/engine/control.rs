@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::driver::{Driver, Incident};
 use crate::measure::recorder::{LatencyKind, SampleBatch};
+use crate::plan::{Action, PlannedEvent};
 use crate::record::AGENTS;
 use crate::system::System;
 use crate::units::{Nanos, now};
@@ -29,6 +30,9 @@ const LEAD: Nanos = 20_000_000;
 const WATCH: Duration = Duration::from_millis(50);
 /// What one of thousands of connections may take, which are opened one after another.
 const EACH_IDLE: Nanos = 10_000_000;
+
+/// An event of the coordinator may come so much sooner by the clock of an agent.
+const CLOCKS: Nanos = 100_000_000;
 
 /// What is looked after while load runs.
 struct TrialWatches<'a, 'e> {
@@ -75,6 +79,11 @@ impl TrialControl<'_> {
         if !self.gathered("store the backlog", &ready, loaders.len(), Nanos::MAX, system, raw) {
             return;
         }
+        // Consumers of other processes would take a backlog for what is published.
+        let backlog = case.workloads.iter().any(|w| w.delivery.backlog > 0);
+        if !self.all_at(TrialStage::Stored, if backlog { Nanos::MAX } else { bound() }, system, raw) {
+            return;
+        }
         let mut handles = if D::DELIVERS { threads.consumers(scope, &ready_in) } else { Vec::new() };
         handles.extend(threads.idle(scope, &ready_in));
         if !self.gathered("connect", &ready, handles.len(), bound(), system, raw) {
@@ -104,7 +113,8 @@ impl TrialControl<'_> {
         self.shared.go(start, origin, origin + phases.measure.0);
         let mut pending_events = PendingEvents::new(self.scene(driver, system, origin));
         let stored = driver.stored_in(0).map(|(_, name)| name);
-        let mut ready_watch = ReadyWatch::new(Readiness::of(self.setup, system.view(), stored));
+        let readiness = Readiness::of(self.setup, system.view(), stored).filter(|_| !self.setup.side.joins());
+        let mut ready_watch = ReadyWatch::new(readiness);
         let mut watch = BrokerWatch::new(origin, phases.interval.0, self.setup.running.application);
         let both = &mut TrialWatches { events: &mut pending_events, broker: &mut watch, ready: &mut ready_watch };
         self.phase("warm-up", origin, system, raw, both, &|| false);
@@ -178,7 +188,8 @@ impl TrialControl<'_> {
     fn scene<'a, D: Driver>(&'a self, driver: &'a D, system: &mut dyn System, origin: Nanos) -> EventScene<'a> {
         let names = self.setup.case.workloads.iter().map(|w| w.name.clone());
         EventScene {
-            events: self.setup.events,
+            // What is done to the system, the coordinator does.
+            events: if self.setup.side.joins() { &[] } else { self.setup.events },
             pids: &self.setup.running.pids,
             seed: self.setup.seed,
             origin,
@@ -258,6 +269,13 @@ impl TrialControl<'_> {
         }
     }
 
+    /// Whether the coordinator may have ended a process of the system by now.
+    fn others_end_it(&self) -> bool {
+        let since = now().saturating_sub(self.shared.origin());
+        let due = |e: &PlannedEvent| (e.action.ends() || e.action == Action::Cut) && e.at.0 <= since + CLOCKS;
+        self.setup.side.joins() && self.setup.events.iter().any(due)
+    }
+
     fn gathered(
         &self,
         action: &'static str,
@@ -309,6 +327,7 @@ impl TrialControl<'_> {
                 self.runtime.block_on(tokio::time::sleep(wait.max(Duration::from_millis(1))));
             }
             watches.events.act(system, raw);
+            raw.end_expected |= self.others_end_it();
             watches.ready.note(&raw.faults);
             self.sample_all(name, system, raw);
             self.tell_others(false, false, raw);

@@ -64,6 +64,11 @@ impl Distinct {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What was acknowledged, by producer.
+    pub fn acked(&self) -> BTreeMap<u32, SequenceSet> {
+        self.acked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Each message once for each group that has it.
     pub fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)

@@ -183,6 +183,9 @@ fn order(plan: &Plan, case: &Case, (round, seed): (u32, u64), running: &Running)
         url: running.url.clone(),
         places: running.places.clone(),
         client: running.client.clone(),
+        events: plan.events.clone(),
+        deadline: plan.outage_deadline().map(|deadline| deadline.0),
+        intruders: running.intruders.clone(),
     }
 }
 

@@ -9,6 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::driver::{ClientSlot, Driver, Intrusion, IntrusionOutcome, IntrusionWay};
 use crate::load::message::{Envelope, Template};
 use crate::record::IntrusionResult;
@@ -26,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 const TICK: Duration = Duration::from_millis(20);
 
 /// What an intruder came to.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Intruded {
     /// By who tried.
     pub by: BTreeMap<String, IntrusionResult>,

@@ -2,31 +2,44 @@
 
 use crate::load::schedule::ScheduleShare;
 use crate::measure::process::Usage;
-use crate::plan::{AgentShare, Case, Load};
+use crate::plan::{AgentShare, Case, Load, Workload};
+use crate::record::AgentState;
 
 use super::accounts::AgentReturn;
 use super::pieces::schedule;
 use super::produce::Sent;
 use super::raw::RawTrial;
 use super::send_state::SendState;
-use super::worker::block;
+use super::worker::{block, key_chooser};
 
-/// Adds the parts of all agents to a trial that a coordinator has conducted; what an agent owed
-/// that brought nothing is due and not sent.
-pub(super) fn join_all(raw: &mut RawTrial, case: &Case, seed: u64, all: Vec<AgentReturn>) {
+/// Adds the parts of all agents to a trial that a coordinator has conducted. What an agent owed
+/// that brought nothing is due and not sent; unless no more than `may_lose` are lost: then the
+/// books are those of the others, and what was owed stands with the agent alone.
+pub(super) fn join_all(raw: &mut RawTrial, case: &Case, seed: u64, all: Vec<AgentReturn>, may_lose: u32) {
     raw.generator = Usage::default();
+    let brought = |r: &&AgentReturn| r.accounts.as_ref().is_some_and(|accounts| accounts.fits(case));
+    let lost = all.len() - all.iter().filter(brought).count();
+    let excused = lost <= may_lose as usize;
+    raw.agent_lost = lost > 0;
+    let of = |w: &Workload| key_chooser(w.delivery.keys, seed).filter(|_| w.delivery.history > 0);
+    let keys: Vec<_> = case.workloads.iter().map(of).collect();
     for AgentReturn { share, mut agent, shift, accounts } in all {
         (agent.producers, agent.consumers) = share.clients(case);
         match accounts.filter(|accounts| accounts.fits(case)) {
             Some(accounts) => {
                 accounts.describe(&mut agent);
-                accounts.join(raw, shift);
+                accounts.join(raw, shift, &keys);
             }
             None => {
                 let listening = agent.consumers > 0;
-                for (workload, sent) in owed(case, share, seed) {
+                if let AgentState::Lost { allowed, .. } = &mut agent.state {
+                    *allowed = excused;
+                }
+                for (workload, sent) in owed(case, &share, seed) {
                     agent.scheduled += sent.1.scheduled;
-                    raw.sent[workload].push(sent);
+                    if !excused {
+                        raw.sent[workload].push(sent);
+                    }
                 }
                 // What its consumers have had, nobody knows: nothing is said to be lost.
                 raw.abandoned |= listening;
@@ -37,12 +50,12 @@ pub(super) fn join_all(raw: &mut RawTrial, case: &Case, seed: u64, all: Vec<Agen
 }
 
 /// What the plan asks of the producers of an agent in the measured phase: due, and not sent.
-fn owed(case: &Case, share: AgentShare, seed: u64) -> Vec<(usize, (u32, Sent))> {
+fn owed(case: &Case, share: &AgentShare, seed: u64) -> Vec<(usize, (u32, Sent))> {
     let (warmup, whole) = (case.phases.warmup.0, case.phases.warmup.0 + case.phases.measure.0);
     let mut all = Vec::new();
     for (workload, w) in case.workloads.iter().enumerate() {
         let Load::Open { arrivals, profile } = &w.load else { continue };
-        for index in (0..w.topology.producers).filter(|index| share.has(*index)) {
+        for index in (0..w.topology.producers).filter(|index| share.publishes(w, *index)) {
             let mut state = SendState::default();
             let part = ScheduleShare { index, of: w.topology.producers };
             for due in schedule((*arrivals, profile), warmup, seed, part).take_while(|due| *due < whole) {
@@ -63,7 +76,12 @@ pub mod tests {
 
     use super::*;
     use crate::engine::Register;
-    use crate::plan::divide;
+    use crate::engine::accounts::AgentAccounts;
+    use crate::engine::consume::Received;
+    use crate::measure::ledger::SequenceSet;
+    use crate::measure::recorder::{LatencyKind, histogram};
+    use crate::plan::{AgentRoles, AgentsPlan, LabelledAgents, divide};
+    use crate::record::AgentResult;
     use crate::scenario::{Overrides, parse};
     use crate::units::Nanos;
 
@@ -75,6 +93,13 @@ pub mod tests {
              [run]\nwarmup = \"100ms\"\nduration = \"400ms\"\ntrials = 1\n"
         );
         parse(Path::new("t.toml"), text, &Overrides::default(), &Register::built_in().types()).unwrap().plan
+    }
+
+    /// The plan, divided over these agents.
+    pub fn divided(plan: &crate::plan::Plan, agents: AgentsPlan) -> crate::plan::Plan {
+        let mut divided = crate::plan::Plan { agents: Some(agents), ..plan.clone() };
+        divide(&mut divided).unwrap();
+        divided
     }
 
     /// The instants at which messages of these producers are due in the whole trial.
@@ -91,6 +116,95 @@ pub mod tests {
         all
     }
 
+    /// What one of so many agents brings of a trial of so many seconds: a producer and a consumer,
+    /// or one of both, at 1,000 messages a second in all.
+    fn part(case: &Case, layout: &AgentsPlan, index: u32, (publishes, consumes): (bool, bool)) -> Vec<u8> {
+        let (mut raw, producers) = (RawTrial::of(case), case.workloads[0].topology.producers);
+        let seconds = case.phases.measure.0 / crate::units::SECOND;
+        let each = 1000 * seconds / u64::from(producers);
+        let mut kinds = vec![LatencyKind::Lag];
+        if publishes {
+            let mut sent = Sent { scheduled: each, sent: each, range: (0, each), ..Sent::default() };
+            sent.first = (0..each).map(|n| n * 1_000_000).collect();
+            sent.sent_by_interval = vec![each / seconds.max(1); seconds as usize];
+            raw.sent[0].push((index % producers, sent));
+        }
+        if consumes {
+            let mut seen = vec![SequenceSet::default(); producers as usize];
+            seen.iter_mut().for_each(|set| (0..each).for_each(|n| assert!(set.insert(n))));
+            let dead = vec![SequenceSet::default(); producers as usize];
+            raw.received[0].push((index, Received { seen, dead, ..Received::default() }));
+            kinds.extend([LatencyKind::Response, LatencyKind::Service]);
+        }
+        for (kind, second) in kinds.into_iter().flat_map(|kind| (0..seconds).map(move |second| (kind, second))) {
+            let mut latencies = histogram();
+            let spread = |n: u64| 50_000 + (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(index)) % 3_000_000;
+            (0..1000 * u64::from(consumes) + each / seconds.max(1)).for_each(|n| latencies.record(spread(n)).unwrap());
+            raw.samples.add((0, kind, second), latencies);
+        }
+        let accounts = AgentAccounts::of(raw, Vec::new(), (Vec::new(), false));
+        assert!(accounts.fits(case), "agent {index} of {}", layout.count);
+        let mut to = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        serde_json::to_writer(&mut to, &accounts).unwrap();
+        to.finish().unwrap()
+    }
+
+    /// Resident memory of this process, now and at most, MB.
+    fn memory() -> (u64, u64) {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let of = |key: &str| {
+            let line = status.lines().find(|line| line.starts_with(key)).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1000
+        };
+        (of("VmRSS:"), of("VmHWM:"))
+    }
+
+    /// The results of so many agents are put together, and nothing is lost on the way; how long
+    /// that takes, and how much memory, is printed (`MSGBENCH_MERGE=1000`: docs/hosts.md).
+    #[test]
+    fn the_results_of_many_agents_are_put_together() {
+        let wanted = std::env::var("MSGBENCH_MERGE").ok().and_then(|n| n.parse::<u32>().ok());
+        let (agents, seconds) = (wanted.unwrap_or(12), if wanted.is_some() { 10 } else { 1 });
+        for (publish, consume) in [(agents, agents), (agents * 9 / 10, agents - agents * 9 / 10)] {
+            let apart = publish + consume == agents;
+            let mut plan = plan(publish, 1000, "constant");
+            plan.cases[0].phases.measure = crate::units::Span::secs(seconds);
+            plan.cases[0].workloads[0].topology.groups = consume;
+            let layout = AgentsPlan::any(agents);
+            let case = &plan.cases[0];
+            let role = |index: u32| if apart { (index < publish, index >= publish) } else { (true, true) };
+            let begun = std::time::Instant::now();
+            let brought: Vec<Vec<u8>> = (0..agents).map(|i| part(case, &layout, i, role(i))).collect();
+            let (made, bytes) = (begun.elapsed(), brought.iter().map(Vec::len).sum::<usize>());
+            let (before, _) = memory();
+            let begun = std::time::Instant::now();
+            let all: Vec<AgentReturn> = (0..)
+                .zip(brought)
+                .map(|(index, bytes)| AgentReturn {
+                    share: layout.share(index),
+                    agent: AgentResult::default(),
+                    shift: 0,
+                    accounts: serde_json::from_reader(flate2::read::ZlibDecoder::new(&bytes[..])).ok(),
+                })
+                .collect();
+            let (read, (there, _)) = (begun.elapsed(), memory());
+            let begun = std::time::Instant::now();
+            let mut raw = RawTrial::of(case);
+            join_all(&mut raw, case, 1, all, 0);
+            let (joined, (after, most)) = (begun.elapsed(), memory());
+            assert!(!raw.agent_lost && raw.agents.len() == agents as usize);
+            let each = 1000 * seconds / u64::from(publish);
+            assert_eq!(raw.sent[0].iter().map(|(_, s)| s.sent).sum::<u64>(), each * u64::from(publish));
+            assert_eq!(raw.received[0].len() as u32, consume);
+            let held = |r: &Received| r.seen.iter().map(|set| set.count(0, each)).sum::<u64>();
+            assert!(raw.received[0].iter().all(|(_, r)| held(r) == each * u64::from(publish)));
+            println!(
+                "{agents} agents, {publish} producers, {consume} consumers, {seconds} s: {bytes} B brought (made in {made:?}), \
+                 read in {read:?} ({before} to {there} MB), joined in {joined:?} ({after} MB, at most {most} MB)"
+            );
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
         /// Agents together send the schedule of one host, to the message; each has the messages
@@ -100,13 +214,13 @@ pub mod tests {
             agents in 1u32..9, producers in 1u32..7, rate in 500u32..20_000, seed: u64,
         ) {
             let alone = plan(producers, rate, "constant");
-            let mut divided = alone.clone();
-            divide(&mut divided, agents).unwrap();
+            let layout = AgentsPlan::any(agents);
+            let divided = divided(&alone, layout.clone());
             let case = &divided.cases[0];
             let whole = due(&alone.cases[0], seed, 0..producers);
             let of = |index| {
-                let share = AgentShare { index, of: agents };
-                due(case, seed, (0..case.workloads[0].topology.producers).filter(move |p| share.has(*p)))
+                let (share, w) = (layout.share(index), &case.workloads[0]);
+                due(case, seed, (0..w.topology.producers).filter(move |p| share.publishes(w, *p)))
             };
             let parts: Vec<Vec<Nanos>> = (0..agents).map(of).collect();
             for (index, part) in parts.iter().enumerate() {
@@ -118,19 +232,48 @@ pub mod tests {
             prop_assert_eq!(&union, &whole);
             // What each owes is what it would have counted.
             let owed: u64 = (0..agents)
-                .flat_map(|index| owed(case, AgentShare { index, of: agents }, seed))
+                .flat_map(|index| owed(case, &layout.share(index), seed))
                 .map(|(_, (_, sent))| sent.scheduled)
                 .sum();
             let measured = whole.iter().filter(|at| **at >= case.phases.warmup.0).count() as u64;
             prop_assert_eq!(owed, measured);
         }
 
+        /// Where some agents alone have producers, they together send the schedule of one host, and
+        /// the others owe nothing.
+        #[test]
+        fn the_schedule_is_divided_over_those_that_publish(
+            publish in 1u32..6, consume in 1u32..6, producers in 1u32..5, rate in 500u32..10_000, seed: u64,
+        ) {
+            let mut alone = plan(producers, rate, "constant");
+            let whole = due(&alone.cases[0], seed, 0..producers);
+            let of = |label: &str, agents| LabelledAgents { label: label.into(), agents };
+            let labels = vec![of("zone=a", consume), of("zone=b", publish)];
+            let layout = AgentsPlan { count: publish + consume, labels, ..AgentsPlan::any(0) };
+            alone.cases[0].workloads[0].agents =
+                AgentRoles { publish: Some("zone=b".into()), consume: Some("zone=a".into()) };
+            let divided = divided(&alone, layout.clone());
+            let (case, w) = (&divided.cases[0], &divided.cases[0].workloads[0]);
+            for index in 0..layout.count {
+                let share = layout.share(index);
+                let part = due(case, seed, (0..w.topology.producers).filter(|p| share.publishes(w, *p)));
+                let (skip, there) = (index.wrapping_sub(consume) as usize, index >= consume);
+                let each: Vec<Nanos> =
+                    whole.iter().copied().skip(if there { skip } else { whole.len() }).step_by(publish as usize).collect();
+                prop_assert_eq!(&part, &each, "agent {}", index);
+                let (produces, consumes) = share.clients(case);
+                prop_assert!(if there { produces > 0 && consumes == 0 } else { produces == 0 }, "agent {}", index);
+                prop_assert_eq!(owed(case, &share, seed).is_empty(), !there);
+            }
+            let consumers: u32 = (0..layout.count).map(|index| layout.share(index).clients(case).1).sum();
+            prop_assert_eq!(consumers, w.topology.consumers());
+        }
+
         /// Of a Poisson process the parts are independent streams: those of the case with as many
         /// producers on one host.
         #[test]
         fn poisson_parts_are_streams_of_their_own(agents in 2u32..6, seed: u64) {
-            let mut divided = plan(1, 5_000, "poisson");
-            divide(&mut divided, agents).unwrap();
+            let divided = divided(&plan(1, 5_000, "poisson"), AgentsPlan::any(agents));
             let case = &divided.cases[0];
             prop_assert_eq!(case.workloads[0].topology.producers, agents);
             let parts: Vec<Vec<Nanos>> = (0..agents).map(|p| due(case, seed, p..p + 1)).collect();

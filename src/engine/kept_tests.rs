@@ -22,6 +22,7 @@ fn workload(keys: Keys) -> Workload {
         at: Places::default(),
         intruders: 0,
         idle_connections: 0,
+        agents: Default::default(),
     }
 }
 

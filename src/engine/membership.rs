@@ -242,6 +242,7 @@ mod tests {
             at: Places::default(),
             intruders: 0,
             idle_connections: 0,
+            agents: Default::default(),
         };
         let prepared = |shut: u64| {
             let options = [("shut".to_owned(), shut.into())].into_iter().collect();

@@ -70,8 +70,8 @@ pub use part::take_part;
 pub use register::{Client, Clients, Register};
 pub use run::{run, run_with, trusts};
 pub use sides::{
-    AgentCounts, AgentProgress, AgentReports, AgentSide, CoordinatorSide, HeldSets, Instructions, LoadStart,
-    PartFailure, TrialOrder, TrialSide, TrialStage,
+    AgentCounts, AgentProgress, AgentReports, AgentSide, CoordinatorSide, Instructions, LoadStart, PartFailure,
+    ToldSets, TrialOrder, TrialSide, TrialStage,
 };
 pub use sink::{Conditions, RunError, RunSink, SearchProgress};
 

@@ -41,6 +41,7 @@ pub fn observe(at: &Place<'_>, accounting: &Accounting, latency: &BTreeMap<Strin
     let l = &accounting.ledger;
     let recorded = latency.get(headline).filter(|_| open).or_else(|| latency.get(&format!("{headline}.service")));
     let whole = l.lost + l.duplicated + l.dead_lettered == 0 && raw.failed.is_none() && !raw.interrupted;
+    let whole = whole && !raw.agent_lost;
     // What was never acknowledged has no second stamp.
     let whole = whole && (headline != "ack" || l.acked >= l.sent);
     let balance = whole && recorded.is_some_and(|s| s.count > 0);
@@ -52,7 +53,9 @@ pub fn observe(at: &Place<'_>, accounting: &Accounting, latency: &BTreeMap<Strin
         sent: l.sent.saturating_sub(l.sent_late),
         seconds: (raw.measured as f64 / SECOND as f64).max(1e-9),
         paced: raw.measured > 0 && open,
-        flow: accounting.within.flow(raw, index, w, accounting.consumed, accounting.answered, block),
+        flow: (!raw.agent_lost)
+            .then(|| accounting.within.flow(raw, index, w, accounting.consumed, accounting.answered, block))
+            .flatten(),
         sends: sends(at),
         // The null driver has no response of its own to hold the lag against.
         lag_tail: tail("lag").flatten().filter(|_| headline != "ack"),
@@ -84,7 +87,7 @@ fn sends(at: &Place<'_>) -> Option<Sends> {
     let Place { raw, case, index, workload, .. } = *at;
     let Load::Open { arrivals, profile } = &workload.load else { return None };
     let rate = profile.peak().0;
-    if profile.segments.iter().any(|s| s.from.0 != rate || s.to.0 != rate) {
+    if raw.agent_lost || profile.segments.iter().any(|s| s.from.0 != rate || s.to.0 != rate) {
         return None;
     }
     // After the last of a producer whose room is full, the others would be alone.

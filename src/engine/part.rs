@@ -41,6 +41,7 @@ pub fn take_part(
         url: order.url.clone(),
         places: order.places.clone(),
         client: order.client.clone(),
+        intruders: order.intruders.clone(),
         ..Running::default()
     };
     let (quiet, spin) = (Disturbance::read(&FileSystemRoot::host()), spins(case, client.delivers));
@@ -53,9 +54,9 @@ pub fn take_part(
         spin,
         running: &running,
         interrupt,
-        events: &[],
+        events: &order.events,
         reconnect: order.reconnect,
-        deadline: None,
+        deadline: order.deadline,
         side: TrialSide::Agent(agent),
         order: None,
         tick,

@@ -86,6 +86,9 @@ pub struct RawTrial {
     /// The agents that ran the load, where there were any, what their hosts paused, by interval,
     /// and what disturbed them; whether their pacers spun.
     pub agents: Vec<AgentResult>,
+    /// Whether one of them brought nothing: of its messages some arrived, and nobody knows which it
+    /// has sent.
+    pub agent_lost: bool,
     pub agent_hiccups: HistogramStore<u64>,
     pub agent_disturbance: Vec<Finding>,
     pub agents_spun: bool,

@@ -254,7 +254,8 @@ impl Register {
         Ok(())
     }
 
-    /// What must not be shown of a plan: the secrets in the options and addresses of its systems.
+    /// What must not be shown of a plan: the secrets in the options and addresses of its systems,
+    /// and in the address of its control server.
     pub fn secrets(&self, plan: &Plan) -> Secrets {
         let types = self.types();
         let of = |spec: &SystemSpec| {
@@ -265,22 +266,22 @@ impl Register {
             types.secrets(&spec.driver, &spec.options, url)
         };
         let changed = plan.cases.iter().filter_map(|c| c.changed.as_ref());
-        Secrets::new(plan.systems.iter().chain(changed).flat_map(of))
+        let control = plan.agents.as_ref().and_then(|a| a.control.as_deref());
+        let of_control = control.map(|url| types.secrets("nats", &SystemOptions::new(), Some(url)));
+        Secrets::new(plan.systems.iter().chain(changed).flat_map(of).chain(of_control.into_iter().flatten()))
     }
 
     /// Whether agents can run the load of a plan.
     ///
     /// # Errors
-    /// The system whose driver runs a workload in one process only.
-    pub fn joins(&self, plan: &Plan) -> Result<(), String> {
+    /// The number of a system whose driver runs a workload in one process only, and words.
+    pub fn joins(&self, plan: &Plan) -> Result<(), (usize, String)> {
         for case in &plan.cases {
             let spec = plan.spec(case);
-            let client = self.choose(spec, &case.workloads)?.client;
+            let client = self.choose(spec, &case.workloads).map_err(|words| (case.system, words))?.client;
             if let Some(w) = case.workloads.iter().find(|w| !(client.joins)(w)) {
-                return Err(format!(
-                    "the driver of {} runs workload `{}` in one process only: run it without agents",
-                    spec.name, w.name
-                ));
+                let words = format!("the driver of {} runs workload `{}` in one process only", spec.name, w.name);
+                return Err((case.system, words));
             }
         }
         Ok(())

@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 use serde::{Deserialize, Serialize};
 
 use crate::measure::ledger::SequenceSet;
-use crate::plan::{AgentShare, Case, ReconnectPace, SystemSpec};
+use crate::plan::{AgentShare, Case, Intruder, PlannedEvent, ReconnectPace, SystemSpec, Workload};
 use crate::record::AGENTS;
 use crate::units::Nanos;
 
@@ -37,12 +37,23 @@ pub struct TrialOrder {
     pub url: String,
     pub places: BTreeMap<String, String>,
     pub client: serde_json::Map<String, serde_json::Value>,
+    /// What is done meanwhile: the coordinator does it, but what is done to a consumer.
+    #[serde(default)]
+    pub events: Vec<PlannedEvent>,
+    /// What is in time, where outages are noted.
+    #[serde(default)]
+    pub deadline: Option<Nanos>,
+    /// Who is to try to get in.
+    #[serde(default)]
+    pub intruders: Vec<Intruder>,
 }
 
 /// What all processes must have come to before any goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TrialStage {
+    /// Backlogs are stored.
+    Stored,
     /// Consumers listen.
     Listening,
     /// Producers are connected.
@@ -63,10 +74,29 @@ pub struct AgentCounts {
     pub sent: u64,
     pub acked: u64,
     pub arrived: u64,
+    #[serde(default)]
+    pub stored: u64,
 }
 
-/// Which messages the consumers of a group have: the workload, the group, a set for each producer.
-pub type HeldSets = (usize, u32, Vec<SequenceSet>);
+/// Which messages there are.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ToldSets {
+    /// The consumers of a group have these, a set for each producer.
+    Held { workload: usize, group: u32, sets: Vec<SequenceSet> },
+    /// These were acknowledged to a producer.
+    Acked { workload: usize, producer: u32, set: SequenceSet },
+}
+
+impl ToldSets {
+    fn add(&self, shared: &Shared) {
+        let of = |workload: usize| shared.counters.get(workload).map(|c| &c.distinct);
+        match self {
+            Self::Held { workload, group, sets } => of(*workload).iter().for_each(|d| d.add(*group, sets.iter())),
+            Self::Acked { workload, producer, set } => of(*workload).iter().for_each(|d| d.owe(*producer, set)),
+        }
+    }
+}
 
 /// How far an agent has come.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -100,7 +130,7 @@ pub struct AgentReports {
     /// Whether the producers of all agents that live have ended.
     pub sent_all: bool,
     /// Sets that came since the last time.
-    pub sets: Vec<HeldSets>,
+    pub sets: Vec<ToldSets>,
     /// An agent whose part failed: in which phase, and how.
     pub failed: Option<(String, String)>,
 }
@@ -122,7 +152,7 @@ impl PartFailure {
 
 /// An agent's side of a trial.
 pub trait AgentSide: Sync {
-    fn share(&self) -> AgentShare;
+    fn share(&self) -> &AgentShare;
     /// Says that this process has come to a stage; true when all have.
     ///
     /// # Errors
@@ -136,14 +166,16 @@ pub trait AgentSide: Sync {
     /// Says how far it has come, and gives what it was told.
     fn report(&self, progress: AgentProgress) -> Instructions;
     /// Says which messages its consumers have.
-    fn tell(&self, sets: Vec<HeldSets>);
+    fn tell(&self, sets: Vec<ToldSets>);
     /// After how long without a word that the drain is over it ends by itself.
     fn patience(&self) -> Nanos;
 }
 
 /// The coordinator's side of a trial.
 pub trait CoordinatorSide: Sync {
-    /// Whether all agents are there.
+    /// How many agents may be lost.
+    fn may_lose(&self) -> u32;
+    /// Whether as many agents are there as are needed.
     ///
     /// # Errors
     /// Who is not.
@@ -153,10 +185,10 @@ pub trait CoordinatorSide: Sync {
     /// # Errors
     /// When it cannot be sent.
     fn begin(&self, order: &TrialOrder) -> Result<(), String>;
-    /// Whether all agents have come to a stage.
+    /// Whether all agents have come to a stage that are not lost.
     ///
     /// # Errors
-    /// The agent that refused, or failed, or is gone.
+    /// The agent that refused, or failed, or is gone where none may be lost.
     fn all_at(&self, stage: TrialStage) -> Result<bool, PartFailure>;
     /// Who has not come to a stage, in words.
     fn missing(&self, stage: TrialStage) -> String;
@@ -187,12 +219,21 @@ impl std::fmt::Debug for TrialSide<'_> {
 }
 
 impl TrialSide<'_> {
-    /// Whether a client of this number, among those of its kind in a workload, runs here.
-    pub fn has(&self, number: u32) -> bool {
+    /// Whether a producer of a workload runs here.
+    pub fn publishes(&self, w: &Workload, number: u32) -> bool {
         match self {
             Self::Alone => true,
             Self::Coordinator(_) => false,
-            Self::Agent(agent) => agent.share().has(number),
+            Self::Agent(agent) => agent.share().publishes(w, number),
+        }
+    }
+
+    /// Whether a consumer of a workload runs here; they are numbered by group and member.
+    pub fn consumes(&self, w: &Workload, number: u32) -> bool {
+        match self {
+            Self::Alone => true,
+            Self::Coordinator(_) => false,
+            Self::Agent(agent) => agent.share().consumes(w, number),
         }
     }
 
@@ -260,12 +301,9 @@ impl CountExchange {
                     counters.sent.store(counts.sent, Ordering::Relaxed);
                     counters.acked.store(counts.acked, Ordering::Relaxed);
                     counters.arrived.store(counts.arrived, Ordering::Relaxed);
+                    counters.stored.store(counts.stored, Ordering::Relaxed);
                 }
-                for (workload, group, sets) in &heard.sets {
-                    if let Some(counters) = shared.counters.get(*workload) {
-                        counters.distinct.add(*group, sets.iter());
-                    }
-                }
+                heard.sets.iter().for_each(|sets| sets.add(shared));
                 self.others_sent_all = heard.sent_all;
                 self.failed = heard.failed;
             }
@@ -284,20 +322,28 @@ impl CountExchange {
 
     /// Says which messages there are, where they have become more.
     fn tell(&mut self, agent: &dyn AgentSide, shared: &Shared) {
-        let held: Vec<u64> = shared.counters.iter().map(|c| c.distinct.count()).collect();
-        if held == self.told {
-            return;
+        let (mut all, mut counts) = (Vec::new(), Vec::new());
+        for (workload, counters) in shared.counters.iter().enumerate() {
+            let acked = counters.distinct.acked();
+            counts.push(counters.distinct.count());
+            counts.extend(acked.values().map(|set| set.count(0, set.end())));
+            let held = counters.distinct.all().into_iter();
+            all.extend(held.map(|(group, sets)| ToldSets::Held { workload, group, sets }));
+            all.extend(acked.into_iter().map(|(producer, set)| ToldSets::Acked { workload, producer, set }));
         }
-        let all = shared.counters.iter().enumerate();
-        let sets = all.flat_map(|(workload, counters)| {
-            counters.distinct.all().into_iter().map(move |(group, sets)| (workload, group, sets))
-        });
-        agent.tell(sets.collect());
-        self.told = held;
+        if counts != self.told {
+            agent.tell(all);
+            self.told = counts;
+        }
     }
 }
 
 fn counted(counters: &WorkloadCounters) -> AgentCounts {
     let get = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    AgentCounts { sent: get(&counters.sent), acked: get(&counters.acked), arrived: get(&counters.arrived) }
+    AgentCounts {
+        sent: get(&counters.sent),
+        acked: get(&counters.acked),
+        arrived: get(&counters.arrived),
+        stored: get(&counters.stored),
+    }
 }

@@ -7,11 +7,13 @@
 //! says when it was sent, so that the first one sent after that instant tells where the count ends.
 //! A watcher that keeps up has no excuse for what it missed.
 
+use serde::{Deserialize, Serialize};
+
 use crate::measure::ledger::SequenceSet;
 use crate::units::Nanos;
 
 /// Numbers of one producer that a watcher passed by: what it missed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Gap {
     from: u64,
     /// The number that came instead.
@@ -23,7 +25,7 @@ struct Gap {
 }
 
 /// The gaps in what a watcher saw of one producer, in ascending order.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct GapLog {
     gaps: Vec<Gap>,
     /// Gaps before this one have a bound.

@@ -90,7 +90,7 @@ impl<'e, D: Driver> ThreadContext<'e, D> {
             let groups = (0..w.topology.groups).filter(|g| (w.role(*g) == Role::CatchUp) == reading);
             groups
                 .flat_map(|group| (0..w.topology.members).map(move |index| ClientSlot { workload, group, index }))
-                .filter(|slot| self.setup.side.has(slot.group * w.topology.members + slot.index))
+                .filter(|slot| self.setup.side.consumes(w, slot.group * w.topology.members + slot.index))
                 .collect()
         })
     }
@@ -102,7 +102,8 @@ impl<'e, D: Driver> ThreadContext<'e, D> {
     {
         let slots = self.slots(|workload, w| {
             let slot = ClientSlot { workload, group: 0, index: w.topology.producers };
-            (w.delivery.backlog > 0).then_some(slot).into_iter().collect()
+            let mine = w.delivery.backlog > 0 && self.setup.side.publishes(w, slot.index);
+            mine.then_some(slot).into_iter().collect()
         });
         self.spawn(scope, ThreadRole::Load, slots.len() as u32, &slots, Some(ready))
     }
@@ -131,7 +132,7 @@ impl<'e, D: Driver> ThreadContext<'e, D> {
         'e: 's,
     {
         let slots = self.slots(|workload, w| {
-            let mine = (0..w.topology.producers).filter(|index| self.setup.side.has(*index));
+            let mine = (0..w.topology.producers).filter(|index| self.setup.side.publishes(w, *index));
             mine.map(|index| ClientSlot { workload, group: 0, index }).collect()
         });
         self.spawn(scope, ThreadRole::Publish, self.setup.case.threads.publish, &slots, Some(ready))
@@ -143,7 +144,8 @@ impl<'e, D: Driver> ThreadContext<'e, D> {
         'e: 's,
     {
         let slots = self.slots(|workload, w| {
-            (0..w.idle_connections).map(|index| ClientSlot { workload, group: 0, index }).collect()
+            let mine = (0..w.idle_connections).filter(|index| self.setup.side.publishes(w, *index));
+            mine.map(|index| ClientSlot { workload, group: 0, index }).collect()
         });
         self.spawn(scope, ThreadRole::Idle, 1, &slots, Some(ready))
     }
@@ -153,8 +155,10 @@ impl<'e, D: Driver> ThreadContext<'e, D> {
     where
         'e: 's,
     {
-        let slots =
-            self.slots(|workload, w| (0..w.intruders).map(|index| ClientSlot { workload, group: 0, index }).collect());
+        let slots = self.slots(|workload, w| {
+            let mine = (0..w.intruders).filter(|index| self.setup.side.publishes(w, *index));
+            mine.map(|index| ClientSlot { workload, group: 0, index }).collect()
+        });
         self.spawn(scope, ThreadRole::Intrude, 1, &slots, None)
     }
 

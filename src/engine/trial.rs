@@ -73,8 +73,11 @@ pub fn execute<D: Driver>(setup: &TrialSetup<'_>, system: &mut dyn System) -> Ra
     });
     collect(&done, &mut raw);
     gather(&samples, &mut raw);
+    if let TrialSide::Coordinator(coordinator) = setup.side {
+        join_all(&mut raw, case, setup.seed, coordinator.collect(), coordinator.may_lose());
+    }
     raw.note_undecided(case);
-    if raw.failed.is_none() && !raw.interrupted {
+    if raw.failed.is_none() && !raw.interrupted && !setup.side.joins() {
         match runtime.block_on(look_all(&driver, case, (target.run, setup.seed), &raw)) {
             Ok(all) => {
                 for StoredFinding { kept, lost, gone } in all {
@@ -86,7 +89,7 @@ pub fn execute<D: Driver>(setup: &TrialSetup<'_>, system: &mut dyn System) -> Ra
             Err(e) => raw.fail("look at what is kept", e.to_string()),
         }
     }
-    close(&mut driver, setup, &mut raw);
+    close(&mut driver, &mut raw);
     if let Err(e) = runtime.block_on(driver.cleanup()) {
         raw.fail("tear-down", e.to_string());
     }
@@ -108,19 +111,21 @@ fn target(setup: &TrialSetup<'_>) -> Target {
     }
 }
 
-/// Takes over what the driver has counted, and what agents have.
-fn close<D: Driver>(driver: &mut D, setup: &TrialSetup<'_>, raw: &mut RawTrial) {
+/// Takes over what the driver has counted.
+fn close<D: Driver>(driver: &mut D, raw: &mut RawTrial) {
     driver.halt();
     for (hop, latencies) in driver.hops() {
         raw.add_hop(0, &hop, &latencies);
     }
-    raw.client_dropped = (0..setup.case.workloads.len()).map(|i| driver.client_dropped(i)).collect();
-    raw.backpressure = driver.incidents().backpressure_total();
+    for (i, dropped) in raw.client_dropped.iter_mut().enumerate() {
+        *dropped += driver.client_dropped(i);
+    }
+    raw.backpressure += driver.incidents().backpressure_total();
     // Closing the connections is no incident: only what came before the end of the drain counts.
     let over = raw.origin + raw.measured + raw.drained;
     raw.log.extend(driver.incidents().take_log().into_iter().filter(|(at, ..)| raw.origin == 0 || *at <= over));
-    if let TrialSide::Coordinator(coordinator) = setup.side {
-        join_all(raw, setup.case, setup.seed, coordinator.collect());
+    if !raw.agents.is_empty() {
+        raw.log.sort_by_key(|(at, ..)| *at);
     }
 }
 

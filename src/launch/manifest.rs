@@ -12,7 +12,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::agent::{AgentCommand, AgentLabel};
+use crate::plan::AgentLabel;
+
+use super::agent::AgentCommand;
 use super::yaml;
 
 /// Folder and file of the key in a pod.

@@ -15,5 +15,5 @@ mod shell;
 pub mod ssh;
 mod yaml;
 
-pub use agent::{AgentCommand, AgentLabel, LabelError};
+pub use agent::AgentCommand;
 pub use shell::shell_line;

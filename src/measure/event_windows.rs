@@ -1,6 +1,8 @@
 //! What the member of a group notes around the events of consumers: how long it received nothing,
 //! and which messages came late until the next event.
 
+use serde::{Deserialize, Serialize};
+
 use crate::plan::PlannedEvent;
 use crate::units::Nanos;
 
@@ -8,7 +10,7 @@ use crate::units::Nanos;
 pub const LATE: Nanos = 100_000_000;
 
 /// What one member noted between an event and the next.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventWindow {
     /// Its first arrival after the event.
     pub first: Option<Nanos>,
@@ -21,7 +23,7 @@ pub struct EventWindow {
 }
 
 /// What one member of a group notes of the events.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct EventWindows {
     /// When the events are.
     starts: Vec<Nanos>,
@@ -59,6 +61,12 @@ impl EventWindows {
             window.late += 1;
             window.latest = window.latest.max(latency);
         }
+    }
+
+    /// Puts its instants into another clock.
+    pub fn shift(&mut self, here: impl Fn(Nanos) -> Nanos) {
+        let firsts = self.windows.iter_mut().filter_map(|w| w.first.as_mut());
+        self.starts.iter_mut().chain(firsts).chain(self.last.as_mut()).for_each(|at| *at = here(*at));
     }
 
     /// What was noted of each event.

@@ -9,6 +9,7 @@ mod division;
 mod event;
 pub mod facts;
 pub mod gate;
+mod label;
 mod load;
 pub mod messages;
 pub mod metric;
@@ -25,9 +26,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use address::{Address, AddressError, Protocol, Server};
-pub use division::{AgentShare, divide};
+pub use division::{AgentRoles, AgentShare, AgentsPlan, LabelledAgents, divide};
 pub use event::*;
 use gate::{Expectation, Gate};
+pub use label::{AgentLabel, LabelError};
 pub use load::*;
 pub use outage::{OfFaults, OutageField, OutageMetric, OutageSpec, ReconnectPace};
 pub use types::{Parts, SystemType, SystemTypes};
@@ -76,6 +78,9 @@ pub struct Plan {
     /// The search for the highest load that keeps limits; each case is then where one begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<search::SearchPlan>,
+    /// The agents that run the load; this process runs it where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agents: Option<AgentsPlan>,
 }
 
 impl Plan {

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Load, Payload};
+use super::{AgentRoles, Load, Payload};
 use crate::units::{Bytes, Span};
 
 /// One stream of messages with its producers and consumers.
@@ -35,6 +35,9 @@ pub struct Workload {
     /// Connections to its system that are open all the while and carry nothing.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub idle_connections: u32,
+    /// Which agents run its clients, where agents do.
+    #[serde(default, skip_serializing_if = "AgentRoles::is_empty")]
+    pub agents: AgentRoles,
 }
 
 fn is_zero(n: &u32) -> bool {
@@ -42,7 +45,7 @@ fn is_zero(n: &u32) -> bool {
 }
 
 /// Somebody who has no right to the messages of a trial, and how he connects.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Intruder {
     /// What he lacks, in a few words; shown.
     pub name: String,

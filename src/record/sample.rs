@@ -178,6 +178,7 @@ fn case(id: &str, system: usize) -> Case {
             at: crate::plan::Places::default(),
             intruders: 0,
             idle_connections: 0,
+            agents: Default::default(),
         }],
         phases: Phases {
             warmup: Span::secs(2),
@@ -221,6 +222,7 @@ pub fn record() -> Record {
             events: Vec::new(),
             outage: crate::plan::OutageSpec::default(),
             search: None,
+            agents: None,
         },
         host: Host {
             kernel: "6.18".into(),

@@ -19,9 +19,9 @@ use super::known::{KnownNames, Searched};
 use super::load::Payloads;
 use super::outage;
 use super::sweep::{self, SweepPoint, id, plain};
-use super::{places, quick, resolve, reword, search, shape, suits};
+use super::{agents, places, quick, resolve, reword, search, shape, suits};
 use crate::plan::problem::Problems;
-use crate::plan::{Case, Plan, SystemSpec, SystemTypes};
+use crate::plan::{Case, Plan, SystemSpec, SystemTypes, divide};
 
 const MAX_CASES: usize = 1_000;
 
@@ -190,6 +190,7 @@ impl Builder<'_> {
         let mut events = events::events(&file, &systems, self.types, overrides.quick, &mut problems);
         let outage = outage::outage(&file, &mut problems);
         let percentiles = resolve::check_whole(&file, &mut problems);
+        let agents = agents::agents(&file, &mut problems);
         self.keep_all(problems, &none);
         let mut cases = self.cases(&file, &systems, overrides.quick);
         let mut problems = Problems::default();
@@ -211,8 +212,7 @@ impl Builder<'_> {
         let expect = gate::expectations(&file.expect, known, &mut problems);
         let search = file.search.as_ref();
         let search = search.and_then(|s| search::resolve(s, &self.document, known, &mut problems));
-        self.keep_all(problems, &none);
-        Some(Plan {
+        let mut plan = Plan {
             search,
             gate,
             expect,
@@ -226,7 +226,11 @@ impl Builder<'_> {
             may_break: file.run.may_break,
             events,
             outage,
-        })
+            agents,
+        };
+        problems.take(divide(&mut plan));
+        self.keep_all(problems, &none);
+        Some(plan)
     }
 
     /// Every system at every point of the sweep.

@@ -60,6 +60,9 @@ pub struct ScenarioFile {
     /// where the search begins.
     #[serde(default)]
     pub search: Option<SearchTable>,
+    /// Agents run the load, on this host or on others (`msgbench agent`).
+    #[serde(default)]
+    pub agents: Option<AgentsTable>,
 }
 
 /// One system under measurement.
@@ -171,6 +174,40 @@ pub struct WorkloadTable {
     /// Connections to the system that are open all the while and carry nothing: what they cost the
     /// broker shows beside a case without them. Default: 0.
     pub idle_connections: Option<u32>,
+    /// Which agents run its clients, where that is not what `[agents]` says of all workloads.
+    pub agents: Option<RolesTable>,
+}
+
+/// Agents that run the load, each a process on a host of its own or on this one.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct AgentsTable {
+    /// How many; `--agents` says it, too. 0: this process runs the load, whatever else stands here.
+    pub count: Option<u32>,
+    /// Where they are met, as `--control` says: a server that speaks the NATS protocol, and not one
+    /// that is measured.
+    pub control: Option<String>,
+    /// How many agents may be lost in the whole run: trials without them warn of it and show what
+    /// share of the plan was offered. When more are lost the trial is INVALID and the run ends.
+    /// Default: 0.
+    pub may_lose: u32,
+    /// The label of the agents that run producers, such as "zone=a". Default: all agents.
+    pub publish: Option<String>,
+    /// The label of the agents that run consumers, such as "zone=b". Default: all agents.
+    pub consume: Option<String>,
+    /// How many of the agents have a label. Default: as many of each label that is named, where one
+    /// is named for all clients.
+    pub labels: Option<BTreeMap<String, u32>>,
+}
+
+/// The labels of the agents that run the clients of a workload.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct RolesTable {
+    /// Of its producers. Default: as `[agents]` says.
+    pub publish: Option<String>,
+    /// Of its consumers. Default: as `[agents]` says.
+    pub consume: Option<String>,
 }
 
 /// The service of yours that answers.

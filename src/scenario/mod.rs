@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::units::{Rate, Span};
 
+mod agents;
 mod bounds;
 mod bucket;
 mod build;
@@ -75,6 +76,13 @@ pub struct Scenario {
 }
 
 impl Scenario {
+    /// What is said of a key, or of the innermost table around it.
+    pub fn about(&self, path: &[&str], message: String, hint: Option<String>) -> Diagnosis {
+        let path: Vec<String> = path.iter().map(|key| (*key).to_owned()).collect();
+        let place = MistakePlace::of(&self.source_path, &self.text, diagnose::locate(&self.text, &path));
+        Diagnosis { place, message, hint }
+    }
+
     /// What is said of a system of the plan, at a key of it.
     pub fn about_system(&self, system: usize, key: &str, message: String, hint: Option<String>) -> Diagnosis {
         let place = match self.origins.get(system) {

@@ -82,6 +82,14 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("workload.at.consumers", "at = { producers = \"node-1\", consumers = [\"node-1\"] }"),
     ("workload.idle-connections", "idle-connections = 1000"),
     ("workload.intruders", "intruders = 2"),
+    ("workload.agents", "agents = { publish = \"zone=a\", consume = \"zone=b\" }"),
+    ("agents", "[agents]"),
+    ("agents.count", "count = 4"),
+    ("agents.control", "control = \"nats://control:4222\""),
+    ("agents.may-lose", "may-lose = 1"),
+    ("agents.publish", "publish = \"zone=a\""),
+    ("agents.consume", "consume = \"zone=b\""),
+    ("agents.labels", "labels = { \"zone=a\" = 3, \"zone=b\" = 1 }"),
     ("outage", "[outage]"),
     ("outage.deadline", "deadline = \"200ms\""),
     ("outage.reconnect", "reconnect = \"fast\""),
@@ -154,7 +162,7 @@ pub fn reference(types: &SystemTypes) -> String {
     ] {
         let _ = write!(out, "\n{}\n", wrapped(paragraph));
     }
-    let parts: [(&str, &str, &str); 14] = [
+    let parts: [(&str, &str, &str); 15] = [
         ("", "The file", "Before the first table."),
         ("system", "`[[system]]`", "What is measured; several are put to the same load."),
         ("workload", "`[[workload]]`", "A stream of messages; several are driven at once."),
@@ -168,6 +176,7 @@ pub fn reference(types: &SystemTypes) -> String {
         ("search", "`[search]`", "The highest load that keeps limits is searched; see [capacity.md](capacity.md)."),
         ("event", "`[[event]]`", "What is done to the processes of launched systems, to the network, or to consumers."),
         ("outage", "`[outage]`", "How outages are measured, where something is done to a system."),
+        ("agents", "`[agents]`", "The load is run by agents, on this host or on others; see [hosts.md](hosts.md)."),
         ("faults", "`[faults]`", "How the launched reference broker misbehaves; see [failures.md](failures.md)."),
     ];
     let tables: Vec<&str> = parts.iter().map(|(path, ..)| *path).collect();
@@ -244,9 +253,10 @@ fn scenario(driver: &str, pattern: &str, line: &str) -> String {
         true => "[[workload]]\nname = \"orders\"\npattern = \"key-value\"\nload.rate = \"1k/s\"\n",
         false => "",
     };
+    let agents = if line.starts_with("agents") { "[agents]\ncount = 2\n" } else { "" };
     let pattern = if line.starts_with("pattern") { String::new() } else { format!("pattern = \"{pattern}\"\n") };
     format!(
-        "name = \"t\"\nquestion = \"?\"\n[[system]]\ndriver = \"{driver}\"\n{url}[[workload]]\n{pattern}{load}{line}\n{more}[run]\nduration = \"400s\"\n"
+        "name = \"t\"\nquestion = \"?\"\n[[system]]\ndriver = \"{driver}\"\n{url}[[workload]]\n{pattern}{load}{line}\n{more}{agents}[run]\nduration = \"400s\"\n"
     )
 }
 

@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use super::agents::roles;
 use super::bounds::{check_count, check_span};
 use super::connect::check_connect;
 use super::file::{self, ScenarioFile};
@@ -233,6 +234,7 @@ pub(super) fn workloads(
         let target = w.target.as_ref().and_then(|written| target(&at, w, written, file, problems));
         let payload = payload(&format!("{at}.payload"), w, folder, known, problems);
         let places = places(&at, w.at.as_ref(), w.target.is_some(), problems);
+        let agents = roles(&at, w, file, problems);
         let intruders = w.intruders.unwrap_or(0);
         if intruders > 0 {
             problems.take(check_count(&format!("{at}.intruders"), intruders, MAX_INTRUDERS));
@@ -253,6 +255,7 @@ pub(super) fn workloads(
                 at: places,
                 intruders,
                 idle_connections,
+                agents,
             });
         }
     }

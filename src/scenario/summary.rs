@@ -4,7 +4,9 @@ use std::fmt::Write;
 
 use super::suits::unsuited;
 use crate::plan::search::{Parameter, SearchPlan};
-use crate::plan::{Arrivals, BringUp, Case, Content, Keys, Load, PayloadSize, Plan, Profile, SystemTypes, Workload};
+use crate::plan::{
+    Arrivals, BringUp, Case, Content, Keys, LabelledAgents, Load, PayloadSize, Plan, Profile, SystemTypes, Workload,
+};
 use crate::units::{Span, count};
 
 /// Samples that must lie above a quantile before it is more than the luck of a few messages.
@@ -119,6 +121,11 @@ fn delivery(w: &Workload) -> Vec<(&'static str, String)> {
         let about = "its answers are counted, what is in them is not checked";
         out.push(("target", format!("{what} {target}: {about}")));
     }
+    for (side, label) in [("producers", &w.agents.publish), ("consumers", &w.agents.consume)] {
+        if let Some(label) = label {
+            out.push((side, format!("run by agents with {label}")));
+        }
+    }
     for (side, names) in [("producers", &w.at.producers), ("consumers", &w.at.consumers)] {
         if !names.is_empty() {
             out.push((side, format!("at {}", names.join(", "))));
@@ -188,6 +195,13 @@ fn conditions(plan: &Plan) -> Vec<(&'static str, String)> {
         out.push(("gate", format!("a change above {}{strict}, from {} runs a side on", g.max_change, g.min_runs)));
         out.push(("", format!("of {primary}")));
         out.extend(g.max_change_of.iter().map(|(metric, share)| ("", format!("{metric}: above {share}"))));
+    }
+    if let Some(agents) = &plan.agents {
+        let labelled = |l: &LabelledAgents| format!("{} with {}", l.agents, l.label);
+        let labels: Vec<String> = agents.labels.iter().map(labelled).collect();
+        let labels = if labels.is_empty() { String::new() } else { format!(": {}", labels.join(", ")) };
+        let lost = if agents.may_lose > 0 { format!("; {} may be lost", agents.may_lose) } else { String::new() };
+        out.push(("agents", format!("{} run the load{labels}{lost}", agents.count)));
     }
     for e in &plan.expect {
         let of = e.system.as_ref().map_or(String::new(), |s| format!(" (of {s})"));

@@ -121,7 +121,8 @@ fn another_version_and_another_plan_are_refused() {
     // What cannot be read at all is of another version, too, if it says so.
     let answer = listener.ask(id, &json!({ "command": "sing", "version": "9.9.9" }));
     assert_eq!((&answer["why"]["refusal"], &answer["why"]["yours"]), (&json!("version"), &json!("9.9.9")));
-    assert_eq!(listener.ask(id, &assignment(version, 1, "p"))["answer"], "yes");
+    let protocol = hello["protocol"].as_u64().unwrap() as u32;
+    assert_eq!(listener.ask(id, &assignment(version, protocol, "p"))["answer"], "yes");
     // It was given the plan `p`.
     let order = json!({ "number": 1, "round": 1, "case": case, "system": { "name": "nats", "driver": "nats",
         "bring_up": "launch", "require": false }, "reconnect": "usual", "seed": 1, "url": "nats://127.0.0.1:1", "places": {}, "client": {} });
@@ -130,7 +131,7 @@ fn another_version_and_another_plan_are_refused() {
     assert_eq!(listener.ask(id, &json!({ "command": "release", "run": "r" }))["answer"], "yes");
     drop(it);
     // The coordinator does not use an agent of another version.
-    let old = json!({ "id": "old", "name": "old", "protocol": 1, "version": "0.0.1", "pid": 1, "host": hello["host"] });
+    let old = json!({ "id": "old", "name": "old", "protocol": protocol, "version": "0.0.1", "pid": 1, "host": hello["host"] });
     let bench = bench(1.0);
     let run = bench.with(&control.url, 1).args(["--agents-wait", "3s"]).spawn().unwrap();
     let end = Instant::now() + Duration::from_secs(3);
@@ -169,10 +170,11 @@ fn without_a_control_server_both_end_with_a_sentence() {
 /// What agents cannot do is said before anything is started.
 #[test]
 fn what_cannot_be_divided_is_refused() {
-    let bench = Bench::new("pattern = \"fan-out\"\nload.mode = \"unthrottled\"", 1.0);
+    let bench = Bench::new("pattern = \"fan-out\"\nload = { mode = \"unthrottled\", window = 100 }", 1.0);
     let output = bench.with("nats://127.0.0.1:1", 2).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", words(&output));
-    assert!(words(&output).contains("run it without them"), "{}", words(&output));
+    assert!(words(&output).contains("without agents: --agents 0"), "{}", words(&output));
+    assert!(words(&output).contains("t.toml:7:33"), "{}", words(&output));
 }
 
 /// A way to the control server that can be cut.

@@ -4,8 +4,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
 mod failures;
+mod loads;
 #[path = "../common/needs.rs"]
 mod needs;
+mod placement;
 mod support;
 
 use serde_json::Value;

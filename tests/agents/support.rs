@@ -71,9 +71,14 @@ fn broker(listen: &str) -> (Process, String) {
 
 /// An agent of this name.
 pub fn agent(control: &str, name: &str, spool: &Path) -> Process {
+    labelled(control, name, "zone=a", spool)
+}
+
+/// An agent of this name and label.
+pub fn labelled(control: &str, name: &str, label: &str, spool: &Path) -> Process {
     let spool = spool.to_str().unwrap();
     let child = Command::new(PROGRAM)
-        .args(["agent", "--control", control, "--name", name, "--spool", spool, "--label", "zone=a"])
+        .args(["agent", "--control", control, "--name", name, "--spool", spool, "--label", label])
         .stderr(Stdio::null())
         .spawn();
     Process(child.unwrap())
@@ -99,6 +104,21 @@ impl Bench {
         );
         std::fs::write(dir.path().join("t.toml"), text).unwrap();
         Self { dir }
+    }
+
+    /// Puts it to another system, with this line.
+    pub fn system(&self, driver: &str, line: &str) {
+        let path = self.dir.path().join("t.toml");
+        let before = std::fs::read_to_string(&path).unwrap();
+        let system = format!("driver = \"{driver}\"\n{line}");
+        std::fs::write(path, before.replace("driver = \"reference\"", &system)).unwrap();
+    }
+
+    /// Adds to the scenario.
+    pub fn add(&self, text: &str) {
+        let path = self.dir.path().join("t.toml");
+        let before = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, before + text).unwrap();
     }
 
     pub fn command(&self, args: &[&str]) -> Command {

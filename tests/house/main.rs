@@ -24,7 +24,7 @@ const MAY: [(&str, &[&str]); 25] = [
     ("units", &[]),
     ("stats", &[]),
     ("clocks", &["units", "stats"]),
-    ("launch", &["units"]),
+    ("launch", &["plan", "units"]),
     ("load", &["units"]),
     ("faults", &["units"]),
     ("plan", &["units", "faults", "stats"]),

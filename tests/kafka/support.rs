@@ -122,6 +122,7 @@ pub fn workload(channels: u32, groups: u32, members: u32) -> Workload {
         at: msgbench::plan::Places::default(),
         intruders: 0,
         idle_connections: 0,
+        agents: Default::default(),
     }
 }
 

@@ -7,8 +7,8 @@ use clap::ValueEnum;
 
 use super::LaunchArgs;
 use crate::cli::{Exit, Failure, print};
-use crate::launch::AgentLabel;
 use crate::launch::manifest::{AgentKey, ManifestRequest, NodeSpread};
+use crate::plan::AgentLabel;
 use crate::units::{Span, say};
 
 /// Arguments of `agents manifest`.

@@ -121,6 +121,7 @@ fn record(name: &str, found: ForeignResult) -> Record {
         at: crate::plan::Places::default(),
         intruders: 0,
         idle_connections: 0,
+        agents: Default::default(),
     };
     let measure = Span((found.seconds * 1e9) as Nanos);
     let nothing = Span(0);
@@ -169,6 +170,7 @@ fn record(name: &str, found: ForeignResult) -> Record {
             events: Vec::new(),
             outage: crate::plan::OutageSpec::default(),
             search: None,
+            agents: None,
         },
         host: Host { cpu: UNKNOWN.into(), kernel: UNKNOWN.into(), clocksource: UNKNOWN.into(), ..Host::default() },
         started_at: String::new(),

@@ -228,6 +228,7 @@ mod tests {
                 at: Places::default(),
                 intruders: 0,
                 idle_connections: 0,
+                agents: Default::default(),
             };
             WorkloadStream::of(1, 0, &w, &options).config()["max_consumers"].clone()
         };

@@ -16,6 +16,7 @@ pub(super) fn workload() -> Workload {
         at: crate::plan::Places::default(),
         intruders: 0,
         idle_connections: 0,
+        agents: Default::default(),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Counts of latencies in classes, for each short window of due time: enough to follow a p99 from
 //! window to window.
 
+use serde::{Deserialize, Serialize};
+
 use crate::units::Nanos;
 
 /// Classes of an octave: a latency is known to a tenth.
@@ -28,7 +30,7 @@ pub(super) fn upper(class: usize) -> Nanos {
 }
 
 /// See the module.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct LatencyLadder {
     /// By window and class.
     counts: Vec<u16>,
@@ -43,6 +45,10 @@ impl LatencyLadder {
     pub(super) fn note(&mut self, window: usize, latency: Nanos) {
         let count = &mut self.counts[window * CLASSES + class(latency)];
         *count = count.saturating_add(1);
+    }
+
+    pub(super) fn sound(&self, windows: usize) -> bool {
+        self.counts.len() == windows * CLASSES
     }
 
     pub(super) fn merge(&mut self, other: &Self) {

@@ -5,6 +5,8 @@
 //! due. So a run of messages that were not done in time is known to the message, unless it begins
 //! and ends within one slot.
 
+use serde::{Deserialize, Serialize};
+
 use crate::units::{Nanos, SECOND};
 
 use super::ladder::LatencyLadder;
@@ -20,7 +22,7 @@ const WINDOW: Nanos = 10_000_000;
 const WINDOWS: usize = 60_000;
 
 /// Where the slots of a workload lie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlotGrid {
     /// Start of the measured phase.
     pub origin: Nanos,
@@ -77,7 +79,8 @@ impl SlotGrid {
 }
 
 /// Messages due in one slot.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(from = "[u32; 3]", into = "[u32; 3]")]
 pub(super) struct DueCell {
     pub(super) due: u32,
     /// When the first and the last of them were, since the slot began.
@@ -86,7 +89,8 @@ pub(super) struct DueCell {
 }
 
 /// Messages due in one slot that were done.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(from = "[u32; 6]", into = "[u32; 6]")]
 pub(super) struct DoneCell {
     pub(super) done: u32,
     /// Of these in time; when the first and the last of those were due, since the slot began.
@@ -97,6 +101,31 @@ pub(super) struct DoneCell {
     pub(super) first_took: u32,
     /// When the earliest of all was done, microseconds since the slot began.
     pub(super) earliest: u32,
+}
+
+// There are many of them: names would be most of what is written.
+impl From<[u32; 3]> for DueCell {
+    fn from([due, first, last]: [u32; 3]) -> Self {
+        Self { due, first, last }
+    }
+}
+
+impl From<DueCell> for [u32; 3] {
+    fn from(DueCell { due, first, last }: DueCell) -> Self {
+        [due, first, last]
+    }
+}
+
+impl From<[u32; 6]> for DoneCell {
+    fn from([done, timely, first, last, first_took, earliest]: [u32; 6]) -> Self {
+        Self { done, timely, first, last, first_took, earliest }
+    }
+}
+
+impl From<DoneCell> for [u32; 6] {
+    fn from(DoneCell { done, timely, first, last, first_took, earliest }: DoneCell) -> Self {
+        [done, timely, first, last, first_took, earliest]
+    }
 }
 
 fn micros(nanos: Nanos) -> u32 {
@@ -137,7 +166,7 @@ impl DoneCell {
 }
 
 /// What was done of the messages of a workload: acknowledged, or delivered.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct DoneLog {
     /// By lane and slot of due time.
     pub(super) cells: Vec<DoneCell>,
@@ -163,6 +192,12 @@ impl DoneLog {
         let arrived = (at.saturating_sub(grid.origin) / grid.width) as usize;
         self.by_arrival[arrived.min(grid.slots)] += 1;
         self.ladder.note((place % grid.slots) / grid.window(), took);
+    }
+
+    fn sound(&self, grid: &SlotGrid, rows: usize) -> bool {
+        rows.checked_mul(grid.slots) == Some(self.cells.len())
+            && self.by_arrival.len() == grid.slots + 1
+            && self.ladder.sound(grid.windows())
     }
 
     fn merge(&mut self, other: &Self) {
@@ -191,7 +226,7 @@ pub enum Mishap {
 }
 
 /// What one thread has noted of one workload.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct OutageLog {
     grid: SlotGrid,
     due: Vec<DueCell>,
@@ -253,6 +288,26 @@ impl OutageLog {
         }
         let slot = self.grid.slot(at);
         self.mishaps[slot][mishap as usize] += 1;
+    }
+
+    /// Whether its parts are of its grid: what comes from another process is not trusted.
+    pub fn sound(&self) -> bool {
+        let SlotGrid { width, slots, lanes, groups, .. } = self.grid;
+        if width == 0 || slots == 0 || lanes == 0 || groups == 0 {
+            return false;
+        }
+        let whole = lanes.saturating_mul(slots);
+        let of = |log: &Option<Box<DoneLog>>, rows: usize| log.as_ref().is_none_or(|log| log.sound(&self.grid, rows));
+        [0, whole].contains(&self.due.len())
+            && of(&self.write, lanes)
+            && of(&self.read, lanes.saturating_mul(groups))
+            && [0, slots].contains(&self.mishaps.len())
+    }
+
+    /// The same, where the measured phase began at this instant of another clock.
+    pub fn begins_at(mut self, origin: Nanos) -> Self {
+        self.grid.origin = origin;
+        self
     }
 
     /// Adds what another thread has noted of the same workload.

@@ -16,8 +16,8 @@ pub const AGENTS: &str = "agents";
 pub struct AgentResult {
     /// What it is called.
     pub name: String,
-    /// Its number among the agents of the run, from 0: it has the producers and the consumers whose
-    /// number leaves this remainder.
+    /// Its number among the agents of the run, from 0: among those of its role it has the producers
+    /// and the consumers whose number leaves this remainder.
     pub index: u32,
     /// What it was labelled with.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -68,8 +68,12 @@ pub enum AgentState {
     /// seconds.
     Silent { longest_s: f64 },
     /// Nothing was heard of it for so long at the end of the trial, seconds, and its result never
-    /// came.
-    Lost { silent_s: f64 },
+    /// came. So many were lost as the scenario allows, or more.
+    Lost {
+        silent_s: f64,
+        #[serde(default)]
+        allowed: bool,
+    },
     /// Its part failed: in which phase, and how.
     Failed { phase: String, error: String },
 }

@@ -56,7 +56,7 @@ fn state(agent: &AgentResult) -> String {
     match &agent.state {
         AgentState::Delivered => "delivered".into(),
         AgentState::Silent { longest_s } => format!("delivered, silent for {}", seconds(*longest_s)),
-        AgentState::Lost { silent_s } => format!("lost, silent for {}", seconds(*silent_s)),
+        AgentState::Lost { silent_s, .. } => format!("lost, silent for {}", seconds(*silent_s)),
         AgentState::Failed { phase, error } => format!("failed in {phase}: {error}"),
     }
 }
@@ -77,7 +77,11 @@ mod tests {
             scheduled: 100,
             ..AgentResult::default()
         };
-        let lost = AgentResult { name: "a2".into(), state: AgentState::Lost { silent_s: 12.0 }, ..agent.clone() };
+        let lost = AgentResult {
+            name: "a2".into(),
+            state: AgentState::Lost { silent_s: 12.0, allowed: false },
+            ..agent.clone()
+        };
         record.trials[0].agents = vec![agent, lost];
         let shown = table(&record);
         let cells = |row: usize| [2, 4, 8, 9, 14].map(|i| shown.rows[row][i].clone());
