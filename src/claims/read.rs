@@ -62,7 +62,7 @@ pub fn read(
     }
     let seconds = seconds(&file, &mut problems);
     known(&file, &claims, &measures, types, &mut problems);
-    share::in_order(&file, &measures, &mut problems);
+    share::in_order(&file, &mut problems);
     if !problems.0.is_empty() {
         return Err(scenario::located(path, text, problems.0));
     }

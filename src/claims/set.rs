@@ -1,12 +1,13 @@
 //! What a file of claims means: its scenarios resolved, its rules read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::file::{FactWord, Tier};
 use super::rule::Rule;
 use super::second::{SecondMethod, SecondRule};
 use super::share::RateShare;
+use crate::record::Record;
 use crate::scenario::{Overrides, Scenario};
 
 /// How much is run.
@@ -172,6 +173,19 @@ impl ClaimSet {
     /// The measurement of a name.
     pub fn measure(&self, name: &str) -> Option<&Measure> {
         self.measures.iter().find(|m| m.name == name)
+    }
+
+    /// Finds the rates that are a share of what was measured; gives why another has none.
+    pub fn settle(&mut self, records: &BTreeMap<String, Record>) -> BTreeMap<String, String> {
+        let mut missing = BTreeMap::new();
+        for measure in &mut self.measures {
+            let Some(rate) = &mut measure.rate else { continue };
+            match rate.find(records) {
+                Ok(found) => rate.found = Some(found),
+                Err(why) => drop(missing.insert(measure.name.clone(), format!("its rate is not known: {why}"))),
+            }
+        }
+        missing
     }
 
     /// The tests of all rules, each once: the family that is corrected together. It is that of the

@@ -1,12 +1,11 @@
-//! A rate that is a share of what a system can do: two systems at one rate are not alike where it is
-//! nothing for one of them and too much for the other.
+//! A rate that is a share of what a system can do: two systems at one rate are not alike where it
+//! is nothing for one of them and too much for the other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::file::{ClaimsFile, RateTable};
+use super::file::{ClaimsFile, MeasureTable, RateTable};
 use super::judge;
 use super::rule::Operand;
-use super::set::{ClaimSet, Measure};
 use crate::compare::of_one;
 use crate::plan::metric::Unit;
 use crate::plan::problem::{Problem, Problems};
@@ -50,7 +49,7 @@ impl RateShare {
 
     /// The rate by what was measured, in two digits: what it is a share of is not known better, and
     /// another search for it should not be another measurement.
-    fn find(&self, records: &BTreeMap<String, Record>) -> Result<Rate, String> {
+    pub(super) fn find(&self, records: &BTreeMap<String, Record>) -> Result<Rate, String> {
         let one = of_one(&judge::asked(&self.of, records)?)?;
         let all = one.sample.median.filter(|v| v.is_finite() && *v > 0.0);
         let rate = all.ok_or_else(|| format!("no valid round says {}", self.of))? * self.share;
@@ -71,38 +70,26 @@ impl RateShare {
     }
 }
 
+/// The measurement that one is a share of.
+fn base(table: &MeasureTable) -> Option<String> {
+    Operand::read(&table.rate.as_ref()?.of).ok()?.measure
+}
+
 /// The measurements that others are a share of.
 pub(super) fn bases(file: &ClaimsFile) -> BTreeSet<String> {
-    let of = |table: &RateTable| Operand::read(&table.of).ok()?.measure;
-    file.measure.iter().filter_map(|m| m.rate.as_ref()).filter_map(of).collect()
+    file.measure.iter().filter_map(base).collect()
 }
 
 /// Whether each measurement that another is a share of is there when it is asked.
-pub(super) fn in_order(file: &ClaimsFile, measures: &[Measure], problems: &mut Problems) {
-    for measure in measures {
-        let Some(base) = measure.base().and_then(|name| measures.iter().find(|m| m.name == name)) else { continue };
+pub(super) fn in_order(file: &ClaimsFile, problems: &mut Problems) {
+    for (i, table) in file.measure.iter().enumerate() {
+        let Some(base) = base(table).and_then(|name| file.measure.iter().find(|m| m.name == name)) else { continue };
         let why = match () {
             () if base.rate.is_some() => "has itself a rate that is a share of another",
-            () if base.full_only && !measure.full_only => "is left out of the quick form, and this one is not",
+            () if base.full_only && !table.full_only => "is left out of the quick form, and this one is not",
             () => continue,
         };
-        let i = file.measure.iter().position(|m| m.name == measure.name).unwrap_or_default();
         problems.add(Problem::new(format!("measure.{i}.rate.of"), format!("`{}` {why}", base.name)));
-    }
-}
-
-impl ClaimSet {
-    /// Finds the rates that are a share of what was measured; gives why another has none.
-    pub fn settle(&mut self, records: &BTreeMap<String, Record>) -> BTreeMap<String, String> {
-        let mut missing = BTreeMap::new();
-        for measure in &mut self.measures {
-            let Some(rate) = &mut measure.rate else { continue };
-            match rate.find(records) {
-                Ok(found) => rate.found = Some(found),
-                Err(why) => drop(missing.insert(measure.name.clone(), format!("its rate is not known: {why}"))),
-            }
-        }
-        missing
     }
 }
 
