@@ -26,11 +26,16 @@ def private(text, what):
     words = {str(pathlib.Path.cwd()), str(pathlib.Path.home()), os.environ.get("USER", ""), socket.gethostname()}
     # Names that are words of the field say nothing.
     words = {w for w in words if len(w) > 3 and w not in ("localhost", "root", "/root")}
-    return [f"{what}: {w}" for w in sorted(words) if w in text]
+    folders = set(re.findall(r"(?<![\w:/.])/(?:home|root|work|Users)/[\w./+-]*", text))
+    return [f"{what}: {w}" for w in sorted({w for w in words if w in text} | folders)]
 
 
 def neutral(text):
     """Without the folders of this machine."""
+    for name, value in os.environ.items():
+        if name.startswith("MSGBENCH_") and value.startswith("/"):
+            text = text.replace(value, f"${name}")
+    text = re.sub(r"(?<![\w:/.])(?:/[\w.+-]+)+/msgbench(?:-[\w.]+)?(?=[ \"])", "msgbench", text)
     text = text.replace(f"{pathlib.Path.cwd()}/", "")
     return re.sub(r"/tmp/[A-Za-z0-9._/-]*", "/tmp/...", text)
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::plan::gate::Share;
 use crate::units::Span;
 
 /// A file of claims: what somebody says of messaging systems, and how each of it is put to the
@@ -51,10 +52,24 @@ pub struct MeasureTable {
     pub tier: Tier,
     /// How many servers have it. Default: 1.
     pub copies: Option<u32>,
+    /// Its rate as a share of what a system can do, as another measurement of this file has found
+    /// it: { share = "30%", of = "throughput.delivered of kafka in rates" }. It takes the place of
+    /// `workload.load.rate`.
+    pub rate: Option<RateTable>,
     /// Whether it is left out of the quick form, where it takes too long. Conditions that look at
     /// it are then not part of the verdict. Default: false.
     #[serde(default)]
     pub full_only: bool,
+}
+
+/// `rate` of a measurement: a share of what another one has found.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RateTable {
+    /// How much of it: "30%".
+    pub share: Share,
+    /// A rate of a system, and the measurement: "throughput.delivered of kafka in rates".
+    pub of: String,
 }
 
 /// `[[second]]`: a command that finds one figure without msgbench, and prints it as its last line:

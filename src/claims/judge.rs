@@ -157,7 +157,7 @@ pub fn held(rule: &Rule, records: &BTreeMap<String, Record>) -> RuleResult {
     result.unwrap_or_else(|why| RuleResult::open(rule, why))
 }
 
-fn asked<'a>(operand: &'a Operand, records: &'a BTreeMap<String, Record>) -> Result<AskedValue<'a>, String> {
+pub(super) fn asked<'a>(operand: &'a Operand, records: &'a BTreeMap<String, Record>) -> Result<AskedValue<'a>, String> {
     let name = operand.measure.as_deref().unwrap_or_default();
     let record = records.get(name).ok_or_else(|| format!("`{name}` was not run"))?;
     let of = NamedRecord { label: name, record };

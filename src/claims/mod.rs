@@ -26,10 +26,12 @@ pub(crate) mod sample;
 mod second;
 pub mod sentence;
 pub mod set;
+mod share;
 pub mod verdict;
 
 pub use read::read;
 pub use result::{ClaimResult, ClaimWord, ConditionResult, Outcomes, SecondResult};
 pub use second::{SecondFound, SecondMethod, SecondRule};
 pub use set::{Claim, ClaimBody, ClaimSet, Condition, Form, Measure, ScenarioText};
+pub use share::RateShare;
 pub use verdict::{Evidence, judge as judge_all};

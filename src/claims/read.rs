@@ -10,6 +10,7 @@ use super::file::{ClaimTable, ClaimsFile, FactWord, MeasureTable, SecondTable};
 use super::rule::{Bound, Operand, Rule};
 use super::second::{SecondMethod, SecondRule};
 use super::set::{Claim, ClaimBody, ClaimSet, Condition, Form, Measure, ScenarioText};
+use super::share::{self, RateShare};
 use crate::plan::problem::{Problem, Problems, suggest};
 use crate::plan::{Case, Plan, SystemTypes};
 use crate::scenario::{self, Diagnosis, Overrides, Scenario};
@@ -49,9 +50,10 @@ pub fn read(
     }
     let rounds = rounds(&claims);
     let mut measures = Vec::new();
+    let bases = share::bases(&file);
     for (i, table) in file.measure.iter().enumerate() {
         let of = rounds.get(table.name.as_str()).copied().unwrap_or((None, None));
-        let used = claims.iter().any(|c| c.measures().contains(table.name.as_str()));
+        let used = bases.contains(&table.name) || claims.iter().any(|c| c.measures().contains(table.name.as_str()));
         if !used {
             let problem = Problem::new(format!("measure.{i}.name"), format!("no claim looks at `{}`", table.name));
             problems.add(problem.hint("remove it, or name it in a claim: `measure = ...`"));
@@ -60,6 +62,7 @@ pub fn read(
     }
     let seconds = seconds(&file, &mut problems);
     known(&file, &claims, &measures, types, &mut problems);
+    share::in_order(&file, &mut problems);
     if !problems.0.is_empty() {
         return Err(scenario::located(path, text, problems.0));
     }
@@ -282,6 +285,7 @@ fn measure(
     };
     let said = |key: &str, short: bool| table.set.contains_key(key) || short && table.quick.contains_key(key);
     let rounds = (rounds.0.filter(|_| !said("run.trials", false)), rounds.1.filter(|_| !said("run.trials", true)));
+    let rate = table.rate.as_ref().map(|r| RateShare::read(&format!("measure.{i}.rate"), r)).transpose()?;
     let blank = |scenario: Scenario| Measure {
         name: table.name.clone(),
         argument: source.argument.clone(),
@@ -290,6 +294,7 @@ fn measure(
         quick: pairs(&table.quick),
         tier: table.tier,
         copies: table.copies.unwrap_or(1),
+        rate: rate.clone(),
         full_only: table.full_only,
         rounds,
         full: scenario.clone(),
@@ -308,6 +313,12 @@ fn measure(
 /// Whether everything that rules name is there.
 fn known(file: &ClaimsFile, claims: &[Claim], measures: &[Measure], types: &SystemTypes, problems: &mut Problems) {
     let names: Vec<&str> = file.measure.iter().map(|m| m.name.as_str()).collect();
+    for measure in measures {
+        let i = names.iter().position(|name| *name == measure.name).unwrap_or_default();
+        if let Some(rate) = &measure.rate {
+            problems.take(there(&format!("measure.{i}.rate.of"), &rate.of, &names, measures, types));
+        }
+    }
     for (i, (claim, table)) in claims.iter().zip(&file.claim).enumerate() {
         // Rules of the claim itself are its first condition.
         let own = usize::from(!table.holds.is_empty());

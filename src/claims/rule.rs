@@ -132,7 +132,7 @@ impl Rule {
 }
 
 impl Operand {
-    fn read(typed: &str) -> Result<Self, RuleError> {
+    pub(super) fn read(typed: &str) -> Result<Self, RuleError> {
         let typed = typed.trim();
         let Some((metric, rest)) = typed.split_once(" of ") else {
             let words = format!("`{}` does not say of which system", typed.escape_debug());

@@ -3,12 +3,18 @@
 use super::file::Tier;
 use super::judge::{Figure, RuleFinding, RuleResult};
 use super::result::{ClaimResult, ClaimWord, ConditionResult, Outcomes};
-use super::set::{Claim, ClaimBody};
+use super::set::{Claim, ClaimBody, Measure};
 use crate::plan::metric::Unit;
 use crate::units::{digits, plural, three_digits};
 
+/// What its figures are alike in: the tier, and the share that its rate is.
+pub fn tested_on(measure: &Measure) -> String {
+    let rate = measure.rate.as_ref().map_or(String::new(), |rate| format!(", {}", rate.words()));
+    format!("{}{rate}", tier(measure.tier, measure.copies))
+}
+
 /// `page cache, 3 copies`.
-pub fn tier(tier: Tier, copies: u32) -> String {
+fn tier(tier: Tier, copies: u32) -> String {
     match tier {
         Tier::None | Tier::Various => tier.word().into(),
         _ if copies == 1 => format!("{}, one copy", tier.word()),

@@ -1,11 +1,13 @@
 //! What a file of claims means: its scenarios resolved, its rules read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::file::{FactWord, Tier};
 use super::rule::Rule;
 use super::second::{SecondMethod, SecondRule};
+use super::share::RateShare;
+use crate::record::Record;
 use crate::scenario::{Overrides, Scenario};
 
 /// How much is run.
@@ -51,6 +53,7 @@ pub struct Measure {
     pub quick: Vec<(String, String)>,
     pub tier: Tier,
     pub copies: u32,
+    pub rate: Option<RateShare>,
     pub full_only: bool,
     /// Rounds in the full and in the quick form, where the file does not say.
     pub rounds: (Option<u32>, Option<u32>),
@@ -108,6 +111,11 @@ impl Measure {
         form == Form::Full || !self.full_only
     }
 
+    /// The measurement that its rate is a share of.
+    pub fn base(&self) -> Option<&str> {
+        self.rate.as_ref()?.of.measure.as_deref()
+    }
+
     /// The scenario in a form.
     pub fn scenario(&self, form: Form) -> &Scenario {
         match form {
@@ -120,7 +128,8 @@ impl Measure {
     pub fn options(&self, form: Form) -> Vec<String> {
         let mut list: Vec<String> = self.systems.iter().flat_map(|s| ["--system".into(), s.clone()]).collect();
         let quick = if form == Form::Quick { &self.quick[..] } else { &[] };
-        for (key, value) in self.set.iter().chain(quick) {
+        let rate = self.rate.as_ref().and_then(RateShare::setting);
+        for (key, value) in self.set.iter().chain(quick).chain(&rate) {
             list.extend(["--set".into(), format!("{key}={value}")]);
         }
         let rounds = if form == Form::Quick { self.rounds.1 } else { self.rounds.0 };
@@ -164,6 +173,19 @@ impl ClaimSet {
     /// The measurement of a name.
     pub fn measure(&self, name: &str) -> Option<&Measure> {
         self.measures.iter().find(|m| m.name == name)
+    }
+
+    /// Finds the rates that are a share of what was measured; gives why another has none.
+    pub fn settle(&mut self, records: &BTreeMap<String, Record>) -> BTreeMap<String, String> {
+        let mut missing = BTreeMap::new();
+        for measure in &mut self.measures {
+            let Some(rate) = &mut measure.rate else { continue };
+            match rate.find(records) {
+                Ok(found) => rate.found = Some(found),
+                Err(why) => drop(missing.insert(measure.name.clone(), format!("its rate is not known: {why}"))),
+            }
+        }
+        missing
     }
 
     /// The tests of all rules, each once: the family that is corrected together. It is that of the

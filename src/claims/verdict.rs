@@ -119,7 +119,7 @@ fn result(
     let measures = set.measures.iter().filter(|m| used.contains(m.name.as_str()) && m.is_in(form));
     let mut tiers: Vec<String> = Vec::new();
     for m in measures.clone() {
-        let tier = sentence::tier(m.tier, m.copies);
+        let tier = sentence::tested_on(m);
         if !tiers.contains(&tier) {
             tiers.push(tier);
         }

@@ -108,7 +108,9 @@ impl ClaimsFileArgs {
 
     /// The measurements that the chosen claims look at.
     fn wanted<'a>(&self, set: &'a ClaimSet) -> Vec<&'a Measure> {
-        let names: BTreeSet<&str> = self.chosen(set).flat_map(claims::Claim::measures).collect();
+        let mut names: BTreeSet<&str> = self.chosen(set).flat_map(claims::Claim::measures).collect();
+        let bases = set.measures.iter().filter(|m| names.contains(m.name.as_str())).filter_map(Measure::base);
+        names.extend(bases.collect::<Vec<_>>());
         let form = self.form();
         set.measures.iter().filter(|m| names.contains(m.name.as_str()) && m.is_in(form)).collect()
     }
@@ -137,7 +139,7 @@ pub(super) fn run(args: &ClaimsArgs, color: bool) -> Result<Exit, Failure> {
         ClaimsCommand::Check(check) => self::check(check, &register),
         ClaimsCommand::Run(run) => execute(run, &register, color),
         ClaimsCommand::Report(report) => {
-            let set = report.of.read(&register)?;
+            let mut set = report.of.read(&register)?;
             let runs = KeptRuns::new(&report.out, &set.name, &register);
             let form = report.of.form();
             let mut evidence = Evidence::default();
@@ -147,6 +149,8 @@ pub(super) fn run(args: &ClaimsArgs, color: bool) -> Result<Exit, Failure> {
                     Err(why) => drop(evidence.missing.insert(measure.name.clone(), why)),
                 }
             }
+            // What is there was run at some rate; which one that is can be said where it is known.
+            drop(set.settle(&evidence.records));
             for method in report.of.seconds(&set) {
                 evidence.second.insert(method.name.clone(), second::newest(method, form, &runs));
             }
@@ -179,7 +183,7 @@ fn check(args: &CheckClaims, register: &Register) -> Result<Exit, Failure> {
             measure.name,
             ids.join(", "),
             time_words(all_nanos(time)),
-            claims::sentence::tier(measure.tier, measure.copies),
+            claims::sentence::tested_on(measure),
             measure.command(form)
         ));
     }
@@ -196,50 +200,20 @@ fn all_nanos(seconds: u64) -> u64 {
 
 /// Runs what is missing, and judges.
 fn execute(args: &RunClaims, register: &Register, color: bool) -> Result<Exit, Failure> {
-    let set = args.of.read(register)?;
+    let mut set = args.of.read(register)?;
     let form = args.of.form();
-    let wanted = args.of.wanted(&set);
     let runs = KeptRuns::new(&args.out, &set.name, register);
     let interrupt = Interrupt::default();
     listen(&interrupt)?;
-    let Evidence { mut records, mut missing, second: mut seconds } = Evidence::default();
-    let mut to_run = Vec::new();
-    for measure in wanted {
-        match runs.unchanged(measure, form) {
-            Ok(record) if !args.again => drop(records.insert(measure.name.clone(), record)),
-            Ok(_) => to_run.push((measure, "asked for again".to_owned())),
-            Err(why) => to_run.push((measure, why)),
-        }
-    }
-    if !records.is_empty() {
-        say(format_args!("{} there and unchanged", plural(records.len() as u64, "run")));
-    }
-    let mut clock = measured::TimeLeft::of(to_run.iter().map(|(m, _)| measured::expected(m, form)).collect());
-    for (number, (measure, why)) in to_run.iter().enumerate() {
-        if interrupt.count() > 0 {
-            missing.insert(measure.name.clone(), format!("`{}` was not run: interrupted", measure.name));
-            continue;
-        }
-        let ids: Vec<String> = set.claims_of(&measure.name).iter().map(u32::to_string).collect();
-        say(format_args!(
-            "\n[{}/{}] {} (claims {}): {why}; about {}, {} left in all",
-            number + 1,
-            to_run.len(),
-            measure.name,
-            ids.join(", "),
-            time_words(all_nanos(clock.next())),
-            time_words(all_nanos(clock.left()))
-        ));
-        let outcome = measured::run(measure, form, &runs, &interrupt);
-        clock.done();
-        match outcome {
-            Ok(record) => drop(records.insert(measure.name.clone(), record)),
-            Err(why) => {
-                say(format_args!("msgbench: {}: {why}", measure.name));
-                missing.insert(measure.name.clone(), why);
-            }
-        }
-    }
+    let mut evidence = Evidence::default();
+    // What others are a share of comes first.
+    let (first, then): (Vec<&Measure>, Vec<&Measure>) = args.of.wanted(&set).into_iter().partition(|m| m.rate.is_none());
+    let then: Vec<String> = then.into_iter().map(|m| m.name.clone()).collect();
+    measure_all(args, &set, &first, &runs, &interrupt, &mut evidence);
+    evidence.missing.extend(set.settle(&evidence.records));
+    let known = |m: &&Measure| then.contains(&m.name) && !evidence.missing.contains_key(&m.name);
+    let then: Vec<&Measure> = set.measures.iter().filter(known).collect();
+    measure_all(args, &set, &then, &runs, &interrupt, &mut evidence);
     for method in args.of.seconds(&set) {
         let found = match second::unchanged(method, form, &set.path, &runs) {
             Some(said) if !args.again => Ok(said),
@@ -252,15 +226,64 @@ fn execute(args: &RunClaims, register: &Register, color: bool) -> Result<Exit, F
         if let Err(why) = &found {
             say(format_args!("msgbench: {}: {why}", method.name));
         }
-        seconds.insert(method.name.clone(), found);
+        evidence.second.insert(method.name.clone(), found);
     }
-    let evidence = Evidence { records, missing, second: seconds };
     let outcomes = claims::judge_all(&set, &args.of.only, form, &evidence);
     finish(&set, &outcomes, &evidence.records, &runs, form, color)?;
     if interrupt.count() > 0 {
         return Ok(Exit::Interrupted);
     }
     Ok(gate(&outcomes, args.gate))
+}
+
+/// Runs those of these measurements that are not there or have changed.
+fn measure_all(
+    args: &RunClaims,
+    set: &ClaimSet,
+    wanted: &[&Measure],
+    runs: &KeptRuns,
+    interrupt: &Interrupt,
+    evidence: &mut Evidence,
+) {
+    let form = args.of.form();
+    let mut to_run = Vec::new();
+    for measure in wanted {
+        match runs.unchanged(measure, form) {
+            Ok(record) if !args.again => drop(evidence.records.insert(measure.name.clone(), record)),
+            Ok(_) => to_run.push((measure, "asked for again".to_owned())),
+            Err(why) => to_run.push((measure, why)),
+        }
+    }
+    let there = wanted.len() - to_run.len();
+    if there > 0 {
+        say(format_args!("{} there and unchanged", plural(there as u64, "run")));
+    }
+    let mut clock = measured::TimeLeft::of(to_run.iter().map(|(m, _)| measured::expected(m, form)).collect());
+    for (number, (measure, why)) in to_run.iter().enumerate() {
+        if interrupt.count() > 0 {
+            evidence.missing.insert(measure.name.clone(), format!("`{}` was not run: interrupted", measure.name));
+            continue;
+        }
+        let ids: Vec<String> = set.claims_of(&measure.name).iter().map(u32::to_string).collect();
+        say(format_args!(
+            "\n[{}/{}] {} (claims {}): {why}; about {}, {} left in all",
+            number + 1,
+            to_run.len(),
+            measure.name,
+            ids.join(", "),
+            time_words(all_nanos(clock.next())),
+            time_words(all_nanos(clock.left()))
+        ));
+        let outcome = measured::run(measure, form, runs, interrupt);
+        clock.done();
+        match outcome {
+            Ok(record) => drop(evidence.records.insert(measure.name.clone(), record)),
+            Err(why) => {
+                say(format_args!("msgbench: {}: {why}", measure.name));
+                evidence.missing.insert(measure.name.clone(), why);
+            }
+        }
+    }
 }
 
 /// Writes the pages, and prints the verdicts.

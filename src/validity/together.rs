@@ -58,11 +58,18 @@ fn present(agents: &[AgentResult]) -> Check {
         status,
         observed,
         "WARN when an agent was silent for 3 s, or as many did not deliver as `may-lose` allows, INVALID when more did not",
-        if lost.is_empty() {
-            "an agent, or its way to the control server, stood still for a while: see its lag and its pauses"
-        } else {
-            "the load was less than the plan asked for; the figures are those of the other agents. What the lost ones owed \
-             is in `scheduled`, and no other agent took it over"
+        match (lost.is_empty(), allowed) {
+            (true, _) => {
+                "an agent, or its way to the control server, stood still for a while: see its lag and its pauses"
+            }
+            (false, true) => {
+                "the load was less than the plan asked for, and the books are those of the other agents; what the lost \
+                 ones owed stands with them, and no other agent took it over"
+            }
+            (false, false) => {
+                "the load was less than the plan asked for; the figures are those of the other agents. What the lost ones \
+                 owed is in `scheduled`, and no other agent took it over"
+            }
         },
     )
 }

@@ -236,8 +236,8 @@ trials = 1
         assert_eq!(trial["outcome"]["status"], "complete", "{}", trial["outcome"]);
         trial[key].as_u64().unwrap_or_else(|| panic!("{key} of {system}: {}", trial[key]))
     };
-    assert_eq!((of("one", "processes"), of("three", "processes")), (1, 3));
     let (one, three) = (of("one", "settings"), of("three", "settings"));
     // A name, an address for clients and one for its pages, and a folder at the least.
-    assert!(one >= 4 && three > one, "{one} and {three}");
+    let found = (of("one", "processes"), of("three", "processes"), one >= 4, three > one);
+    assert_eq!(found, (1, 3, true, true), "{one} and {three} settings");
 }

@@ -1,5 +1,5 @@
-# The median of Kafka's own EndToEndLatency over 2,000 messages of 128 B, one after the other, acks=1. The
-# tool says whole milliseconds, rounded down: 0 is below one.
+# The median of Kafka's own EndToEndLatency over 2,000 messages of 128 B, one after the other,
+# acks=1. The tool says whole milliseconds, rounded down: 0 is below one.
 . "$(dirname "$0")/server.sh"
 kafka_broker
 tool=org.apache.kafka.tools.EndToEndLatency

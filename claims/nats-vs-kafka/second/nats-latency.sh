@@ -1,5 +1,5 @@
-# A percentile of `nats latency`, the median where none is named: 5,000 messages of 128 B a second from
-# one connection to another.
+# A percentile of `nats latency`, the median where none is named: 5,000 messages of 128 B a second
+# from one connection to another.
 . "$(dirname "$0")/server.sh"
 nats_cli
 nats_server

@@ -30,7 +30,7 @@ pub(super) fn write(
         .filter(|m| outcomes.claims.iter().any(|c| c.measures.contains(&m.name)))
         .map(|m| ClaimEvidence {
             measure: &m.name,
-            tier: sentence::tier(m.tier, m.copies),
+            tier: sentence::tested_on(m),
             command: m.command(form),
             link: linked(&page, runs.result(m, form)),
             record: records.get(&m.name),
