@@ -114,7 +114,8 @@ mod tests {
         (0..60).map(one).collect()
     }
 
-    /// Two agents with these clocks and delays; `lie` is added to what the first finds of the other.
+    /// Two agents with these clocks and delays; `lie` is added to what the first finds of the
+    /// other.
     fn two(clocks: [LocalClock; 2], ways: [(Nanos, Nanos); 3], lie: i64) -> Vec<ChosenAgent> {
         let mut all = [0, 1].map(|i| {
             let mut it = agent();
