@@ -383,7 +383,8 @@ proptest! {
         });
         let mut joined = first;
         others.into_iter().for_each(|part| joined.merge(part));
-        prop_assert_eq!(text(&joined), text(&whole));
+        // Both are too long to be printed.
+        prop_assert!(text(&joined) == text(&whole));
     }
 }
 
