@@ -207,7 +207,8 @@ fn execute(args: &RunClaims, register: &Register, color: bool) -> Result<Exit, F
     listen(&interrupt)?;
     let mut evidence = Evidence::default();
     // What others are a share of comes first.
-    let (first, then): (Vec<&Measure>, Vec<&Measure>) = args.of.wanted(&set).into_iter().partition(|m| m.rate.is_none());
+    let (first, then): (Vec<&Measure>, Vec<&Measure>) =
+        args.of.wanted(&set).into_iter().partition(|m| m.rate.is_none());
     let then: Vec<String> = then.into_iter().map(|m| m.name.clone()).collect();
     measure_all(args, &set, &first, &runs, &interrupt, &mut evidence);
     evidence.missing.extend(set.settle(&evidence.records));

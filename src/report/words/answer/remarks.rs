@@ -124,10 +124,15 @@ fn clocks(context: &AnswerContext<'_>, add: &mut impl FnMut(&str, String)) {
         };
         add(
             "Messages from one agent to another are not what is shown:",
-            format!(
-                "the clocks of the two are known to {}{share} ({name}). Shown instead are {instead}. Both stand under Other latencies.",
-                clocks_words(doubt)
-            ),
+            match doubt.and_then(|d| d.bound_ns) {
+                Some(_) => format!(
+                    "the clocks of the two are known to {}{share} ({name}). Shown instead are {instead}. Those stand under Other latencies.",
+                    clocks_words(doubt)
+                ),
+                None => format!(
+                    "one of the clocks is not known ({name}). Shown instead are {instead}. Those stand under Other latencies."
+                ),
+            },
         );
     }
     if let Some(doubt) = shown.into_iter().flatten().max_by_key(|d| d.bound_ns.unwrap_or(u64::MAX)) {
