@@ -1,8 +1,8 @@
 //! `msgbench agent`: dials out, says what it is, and runs its part of the trials that it is given.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::{Client, Message, Subscriber};
@@ -10,13 +10,14 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use crate::clocks::Exchange;
 use crate::engine::{AgentAccounts, AgentProgress, Instructions, Interrupt, LoadStart, Register, ToldSets, take_part};
 use crate::host::machine;
 use crate::plan::AgentShare;
 use crate::units::{Nanos, SECOND, now};
 
 use super::delivery::{Sender, deliver, packed};
-use super::link::{ControlServer, bytes};
+use super::link::{ControlServer, bytes, exchange};
 use super::messages::{
     AgentAnswer, AgentAssignment, AgentRequest, Beginning, ControlSubjects, Hello, PROTOCOL, PieceKind, Refusal,
     Report, VERSION, clock_name,
@@ -54,7 +55,12 @@ struct Owner {
     /// Ends with this.
     alive: Subscriber,
     trial: Option<Arc<TrialLink>>,
+    /// Whose clocks are asked, one after another.
+    peers: VecDeque<String>,
 }
+
+/// Exchanges with others, by their ids.
+type Readings = Arc<Mutex<Vec<(String, Exchange)>>>;
 
 /// A trial that is over: its link, and what it came to.
 type Ended = (Arc<TrialLink>, AgentAccounts);
@@ -72,6 +78,8 @@ struct Agent<'a> {
     say: &'a dyn Fn(&str),
     /// Results that are under way to the coordinator.
     offered: Vec<tokio::task::JoinHandle<()>>,
+    /// What was found of the clocks of others, and is not yet told.
+    found: Readings,
     /// It ends when its first run has, and that has.
     once: bool,
     over: bool,
@@ -121,6 +129,7 @@ pub fn serve(
             spool,
             say,
             offered: Vec::new(),
+            found: Readings::default(),
             once: options.once,
             over: false,
         };
@@ -158,7 +167,7 @@ impl Agent<'_> {
                 Some((trial, sets)) = told.recv() => self.tell(trial, &sets),
                 Some((link, accounts)) = trials.recv() => self.offer(&link, &accounts),
                 _ = second.tick() => self.each_second().await,
-                _ = look.tick() => {}
+                _ = look.tick() => self.ask_clock(),
             }
             if self.over || self.interrupt.count() > 0 && self.owner.as_ref().is_none_or(|o| o.trial.is_none()) {
                 break;
@@ -181,9 +190,24 @@ impl Agent<'_> {
     async fn report(&self) {
         let Some(owner) = &self.owner else { return };
         // Between trials, too: a system may take a minute to come up, and a silent agent is gone.
-        let idle = || Report { id: self.hello.id.clone(), trial: 0, stage: None, progress: AgentProgress::default() };
-        let report = owner.trial.as_ref().map_or_else(idle, |trial| trial.latest());
+        let (id, progress) = (self.hello.id.clone(), AgentProgress::default());
+        let idle = || Report { id, trial: 0, stage: None, progress, peers: Vec::new() };
+        let mut report = owner.trial.as_ref().map_or_else(idle, |trial| trial.latest());
+        report.peers = std::mem::take(&mut *self.found.lock().unwrap_or_else(PoisonError::into_inner));
         let _ = self.client.publish(self.subjects.report(&owner.run), bytes(&report)).await;
+    }
+
+    /// Asks the clock of the next one whose turn it is.
+    fn ask_clock(&mut self) {
+        let Some(owner) = &mut self.owner else { return };
+        owner.peers.rotate_left(usize::from(!owner.peers.is_empty()));
+        let Some(id) = owner.peers.back().cloned() else { return };
+        let (client, subject, found) = (self.client.clone(), self.subjects.clock(&id), Arc::clone(&self.found));
+        tokio::spawn(async move {
+            if let Some(it) = exchange(&client, subject).await {
+                found.lock().unwrap_or_else(PoisonError::into_inner).push((id, it));
+            }
+        });
     }
 
     async fn each_second(&mut self) {
@@ -271,7 +295,7 @@ impl Agent<'_> {
         let alive = alive.map_err(|e| Refusal::Unreadable { words: e.to_string() })?;
         (self.say)(&format!("taken by {}, as {} of {}", it.by, it.share.index + 1, it.share.of));
         let AgentAssignment { run, by, plan, share, .. } = it;
-        self.owner = Some(Owner { run, by, plan, share, heard: now(), alive, trial: None });
+        self.owner = Some(Owner { run, by, plan, share, heard: now(), alive, trial: None, peers: VecDeque::new() });
         Ok(())
     }
 
@@ -288,6 +312,7 @@ impl Agent<'_> {
         let names = (self.hello.id.clone(), it.run, it.trial);
         let link = Arc::new(TrialLink::new(names, owner.share.clone(), self.sets.clone()));
         owner.trial = Some(Arc::clone(&link));
+        owner.peers = it.peers.into();
         let (register, interrupt) = (Arc::clone(&self.register), self.interrupt.clone());
         let (ended, order) = (self.ended.clone(), it.order);
         let thread = std::thread::Builder::new().name("trial".into()).spawn(move || {

@@ -1,5 +1,7 @@
 //! One agent of a run, as the coordinator knows it.
 
+use std::collections::BTreeMap;
+
 use crate::clocks::{ClockError, ClockLimits, ClockTimeline, Exchange};
 use crate::engine::{AgentAccounts, AgentCounts, AgentProgress, AgentReturn, ToldSets, TrialStage};
 use crate::plan::AgentShare;
@@ -12,7 +14,7 @@ use super::messages::{Hello, Report, clock_name};
 /// An agent is silent when nothing was heard of it for so long.
 pub const SILENT: Nanos = 3 * SECOND;
 /// The drift of a clock is taken to be constant for so long.
-const WINDOW: Nanos = 20 * SECOND;
+pub(super) const WINDOW: Nanos = 20 * SECOND;
 
 /// One agent of a run.
 #[derive(Debug)]
@@ -33,6 +35,10 @@ pub struct ChosenAgent {
     pub accounts: Option<AgentAccounts>,
     /// Exchanges with its clock; none where it is the clock of this host.
     exchanges: Vec<Exchange>,
+    /// Its own exchanges with the clocks of others, by their ids.
+    pub peers: BTreeMap<String, Vec<Exchange>>,
+    /// The first agent that has the same clock, whose offset it is given.
+    same_as: Option<u32>,
     /// What is added to an instant here to have that of its clock, and when load started.
     pub shift: i64,
     pub started: Option<Nanos>,
@@ -53,6 +59,8 @@ impl ChosenAgent {
             parts: Default::default(),
             accounts: None,
             exchanges: Vec::new(),
+            peers: BTreeMap::new(),
+            same_as: None,
             shift: 0,
             started: None,
         }
@@ -63,6 +71,7 @@ impl ChosenAgent {
         *self = Self {
             heard: self.heard,
             exchanges: std::mem::take(&mut self.exchanges),
+            peers: std::mem::take(&mut self.peers),
             ..Self::new(self.hello.clone(), self.share.clone())
         };
     }
@@ -79,6 +88,11 @@ impl ChosenAgent {
         self.progress = report.progress;
     }
 
+    /// Takes what it found of the clock of another.
+    pub fn read_peer(&mut self, id: String, exchange: Exchange) {
+        keep(self.peers.entry(id).or_default(), exchange);
+    }
+
     pub fn silent(&self, at: Nanos) -> bool {
         at.saturating_sub(self.heard) > SILENT
     }
@@ -89,11 +103,7 @@ impl ChosenAgent {
     }
 
     pub fn read_clock(&mut self, exchange: Exchange) {
-        // An hour of them at five a second.
-        if self.exchanges.len() >= 18_000 {
-            self.exchanges.drain(..9_000);
-        }
-        self.exchanges.push(exchange);
+        keep(&mut self.exchanges, exchange);
     }
 
     /// How many exchanges there are.
@@ -108,23 +118,27 @@ impl ChosenAgent {
         all.get(all.len() / 2).copied().unwrap_or(0)
     }
 
-    /// Load starts at this instant of the clock here: what its own will be then.
-    pub fn start(&mut self, at: Nanos) -> Nanos {
+    /// Load starts at this instant of the clock here: what its own will be then. `same` is the
+    /// number and the offset of an agent that has the same clock.
+    pub fn start(&mut self, at: Nanos, same: Option<(u32, i64)>) -> Nanos {
         self.started = Some(at);
-        if !self.here() {
-            self.shift = self.timeline().map_or(0, |t| t.offset_at(at).middle());
+        match same {
+            Some((number, shift)) => (self.same_as, self.shift) = (Some(number), shift),
+            None if self.here() => {}
+            None => self.shift = self.timeline().map_or(0, |t| t.offset_at(at).middle()),
         }
         at.wrapping_add_signed(self.shift)
     }
 
-    fn timeline(&self) -> Result<ClockTimeline, ClockError> {
+    /// What the exchanges with its clock allow.
+    pub fn timeline(&self) -> Result<ClockTimeline, ClockError> {
         ClockTimeline::of(&self.exchanges, ClockLimits::default(), WINDOW)
     }
 
     /// What is known of its clock from the start of load until now.
     fn clock(&self, at: Nanos) -> ClockOffset {
         let exchanges = self.exchanges.len() as u32;
-        let known = ClockOffset { offset_ns: self.shift, exchanges, ..ClockOffset::default() };
+        let known = ClockOffset { offset_ns: self.shift, exchanges, same_as: self.same_as, ..ClockOffset::default() };
         if self.here() {
             return ClockOffset { bound_ns: Some(0), ..known };
         }
@@ -162,6 +176,17 @@ impl ChosenAgent {
     }
 }
 
+/// An hour of exchanges at five a second.
+const MOST: usize = 18_000;
+
+/// Keeps an exchange, and forgets the oldest half where there are too many.
+fn keep(all: &mut Vec<Exchange>, exchange: Exchange) {
+    if all.len() >= MOST {
+        all.drain(..MOST / 2);
+    }
+    all.push(exchange);
+}
+
 /// Sums over all agents, one for each workload.
 pub fn sums(all: &[ChosenAgent]) -> Vec<AgentCounts> {
     let mut total: Vec<AgentCounts> = Vec::new();
@@ -180,7 +205,7 @@ pub fn sums(all: &[ChosenAgent]) -> Vec<AgentCounts> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -217,7 +242,7 @@ mod tests {
                 it.read_clock(Exchange { t1, t2, t3, t4 });
                 here = t4 + 1_000;
             }
-            let theirs = it.start(here);
+            let theirs = it.start(here, None);
             let told = it.clock(here);
             prop_assert_eq!(theirs, here.wrapping_add_signed(it.shift));
             prop_assert!(told.offset_ns.abs_diff(offset) <= told.bound_ns.unwrap(), "{told:?} of {offset}");
@@ -228,9 +253,16 @@ mod tests {
     fn the_clock_of_this_host_needs_no_exchange() {
         let mut it = agent();
         it.hello.clock = clock_name();
-        assert_eq!((it.start(1_000), it.clock(2_000).bound_ns), (1_000, Some(0)));
+        assert_eq!((it.start(1_000, None), it.clock(2_000).bound_ns), (1_000, Some(0)));
         it.hello.clock = "another".into();
         assert_eq!(it.clock(2_000).bound_ns, None, "nothing is known");
+    }
+
+    #[test]
+    fn agents_of_one_clock_have_one_offset() {
+        let mut it = agent();
+        assert_eq!(it.start(1_000, Some((3, -40))), 960);
+        assert_eq!((it.clock(2_000).same_as, it.clock(2_000).offset_ns), (Some(3), -40));
     }
 
     #[test]

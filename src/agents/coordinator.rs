@@ -12,13 +12,12 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::clocks::Exchange;
 use crate::engine::{AgentAccounts, ToldSets};
 use crate::units::{Nanos, now};
 
 use super::chosen::ChosenAgent;
 use super::delivery::{piece, unpacked};
-use super::link::{ask, bytes};
+use super::link::{ask, bytes, exchange};
 use super::messages::{AgentAnswer, AgentRequest, ControlSubjects, Hello, PieceHeader, PieceKind, Refusal, Report};
 
 /// A command that is not answered within it was not heard.
@@ -135,10 +134,11 @@ impl Network {
     }
 
     fn report(&self, payload: &[u8]) {
-        let Ok(report) = serde_json::from_slice::<Report>(payload) else { return };
+        let Ok(mut report) = serde_json::from_slice::<Report>(payload) else { return };
         let mut state = self.state.lock();
         let trial = state.trial;
         if let Some(agent) = state.agent(&report.id) {
+            std::mem::take(&mut report.peers).into_iter().for_each(|(id, found)| agent.read_peer(id, found));
             match report.trial == trial {
                 true => agent.report(report, now()),
                 false => agent.hear(now()),
@@ -202,22 +202,13 @@ impl Network {
             asked.insert(id.clone(), at);
             let (client, subject, state) = (self.client.clone(), self.subjects.clock(&id), self.state.clone());
             tokio::spawn(async move {
-                let t1 = now();
-                let Ok(message) = client.request(subject, Bytes::new()).await else { return };
-                let t4 = now();
-                let Some((t2, t3)) = readings(&message.payload) else { return };
+                let Some(found) = exchange(&client, subject).await else { return };
                 if let Some(agent) = state.lock().agent(&id) {
-                    agent.read_clock(Exchange { t1, t2, t3, t4 });
+                    agent.read_clock(found);
                 }
             });
         }
     }
-}
-
-fn readings(payload: &[u8]) -> Option<(Nanos, Nanos)> {
-    let (heard, rest) = payload.split_first_chunk::<8>()?;
-    let said = rest.first_chunk::<8>()?;
-    Some((Nanos::from_le_bytes(*heard), Nanos::from_le_bytes(*said)))
 }
 
 /// Takes what is whole.

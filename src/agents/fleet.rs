@@ -1,5 +1,6 @@
 //! The agents of a run, gathered and conducted.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -7,11 +8,13 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::engine::{AgentReports, AgentReturn, CoordinatorSide, Instructions, PartFailure, TrialOrder, TrialStage};
+use crate::record::AgentResult;
 use crate::units::{Nanos, SECOND, now};
 
 use super::chosen::{ChosenAgent, sums};
 use super::coordinator::{FleetState, Sending, SharedState};
 use super::messages::{AgentAnswer, AgentRequest, Beginning};
+use super::peers::{asked_by, compared};
 
 /// How often it is looked whether something has come.
 pub const LOOK: Duration = Duration::from_millis(5);
@@ -152,13 +155,13 @@ impl CoordinatorSide for Fleet {
         *self.told() = Told::default();
         let (run, plan) = (self.run.clone(), self.plan.clone());
         let order = TrialOrder { number: trial, ..order.clone() };
-        self.send_all(|_, _| {
-            AgentRequest::Begin(Box::new(Beginning {
-                run: run.clone(),
-                plan: plan.clone(),
-                trial,
-                order: order.clone(),
-            }))
+        let asked: Vec<Vec<String>> = {
+            let state = self.state.lock();
+            (0..state.chosen.len()).map(|number| asked_by(number, &state.chosen)).collect()
+        };
+        self.send_all(|number, _| {
+            let (run, plan, order, peers) = (run.clone(), plan.clone(), order.clone(), asked[number].clone());
+            AgentRequest::Begin(Box::new(Beginning { run, plan, trial, order, peers }))
         });
         Ok(())
     }
@@ -203,7 +206,7 @@ impl CoordinatorSide for Fleet {
         let (run, trial) = (self.run.clone(), self.state.lock().trial);
         let slowest = self.state.lock().chosen.iter().map(ChosenAgent::round_trip).max().unwrap_or(0);
         let at = now() + LEAD.max(20 * slowest);
-        let theirs: Vec<Nanos> = self.state.lock().chosen.iter_mut().map(|a| a.start(at)).collect();
+        let theirs = start_all(&mut self.state.lock().chosen, at);
         self.send_all(|i, a| AgentRequest::Start { run: run.clone(), trial, at: theirs[i], shift: a.shift });
         self.told().started = Some(at);
         at
@@ -249,6 +252,24 @@ impl CoordinatorSide for Fleet {
             std::thread::sleep(LOOK);
         }
         let (mut state, at) = (self.state.lock(), now());
-        state.chosen.iter_mut().map(|a| a.returned(at)).collect()
+        let peers = compared(&state.chosen, at);
+        let returned = state.chosen.iter_mut().zip(peers).map(|(a, peers)| {
+            let back = a.returned(at);
+            AgentReturn { agent: AgentResult { peers, ..back.agent }, ..back }
+        });
+        returned.collect()
     }
+}
+
+/// Load starts at this instant of the clock here: what that of each agent will be then. Agents of
+/// one host have one clock, and so one offset.
+fn start_all(all: &mut [ChosenAgent], at: Nanos) -> Vec<Nanos> {
+    let mut first: BTreeMap<String, (u32, i64)> = BTreeMap::new();
+    let start = |a: &mut ChosenAgent| {
+        let same = first.get(&a.hello.clock).copied();
+        let theirs = a.start(at, same);
+        first.entry(a.hello.clock.clone()).or_insert((a.share.index, a.shift));
+        theirs
+    };
+    all.iter_mut().map(start).collect()
 }

@@ -8,6 +8,9 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::clocks::Exchange;
+use crate::units::{Nanos, now};
+
 /// Bound on the first connection, and on each try after it.
 const CONNECT: Duration = Duration::from_secs(10);
 /// Between two tries to connect.
@@ -100,6 +103,16 @@ pub async fn ask<A: DeserializeOwned>(
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// One exchange of readings with the clock that answers on a subject; `None` where nobody does.
+pub async fn exchange(client: &Client, subject: String) -> Option<Exchange> {
+    let t1 = now();
+    let message = client.request(subject, Bytes::new()).await.ok()?;
+    let t4 = now();
+    let (heard, rest) = message.payload.split_first_chunk::<8>()?;
+    let said = rest.first_chunk::<8>()?;
+    Some(Exchange { t1, t2: Nanos::from_le_bytes(*heard), t3: Nanos::from_le_bytes(*said), t4 })
 }
 
 #[cfg(test)]

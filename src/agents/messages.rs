@@ -5,7 +5,7 @@
 //! | `hello` | agent | [`Hello`]: when it comes, when it is asked to, when it is free again |
 //! | `roll` | coordinator | all say hello |
 //! | `agent.<id>` | coordinator, request | [`AgentRequest`], answered in the same way |
-//! | `agent.<id>.clock` | coordinator, request | answered by two readings of the agent's clock |
+//! | `agent.<id>.clock` | coordinator or agent, request | answered by two readings of the agent's clock |
 //! | `run.<run>.alive` | coordinator, each second | it is there |
 //! | `run.<run>.report` | agent, each second | [`Report`] |
 //! | `run.<run>.piece` | agent, request | a [`PieceHeader`] and bytes, answered by an [`AgentAnswer`] |
@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clocks::Exchange;
 use crate::engine::{AgentProgress, TrialOrder, TrialStage};
 use crate::plan::AgentShare;
 use crate::record::Host;
@@ -117,6 +118,9 @@ pub struct Beginning {
     pub plan: String,
     pub trial: u64,
     pub order: TrialOrder,
+    /// Whose clocks it asks from now on, by their ids.
+    #[serde(default)]
+    pub peers: Vec<String>,
 }
 
 /// What is answered.
@@ -152,6 +156,9 @@ pub struct Report {
     pub trial: u64,
     pub stage: Option<TrialStage>,
     pub progress: AgentProgress,
+    /// Exchanges with the clocks of others since the last report, by their ids.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<(String, Exchange)>,
 }
 
 /// What pieces are of.

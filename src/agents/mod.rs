@@ -32,6 +32,7 @@ mod gather;
 mod link;
 mod local;
 mod messages;
+mod peers;
 mod side;
 
 pub use agent::{AgentOptions, serve};

@@ -84,7 +84,8 @@ impl TrialLink {
     pub fn latest(&self) -> Report {
         let mut state = self.lock();
         state.reported = now();
-        Report { id: self.id.clone(), trial: self.trial, stage: state.stage, progress: state.progress.clone() }
+        let (id, progress) = (self.id.clone(), state.progress.clone());
+        Report { id, trial: self.trial, stage: state.stage, progress, peers: Vec::new() }
     }
 
     /// Ends when there is something to report.

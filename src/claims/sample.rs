@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{ClaimSet, ClaimFindings, Form, Outcomes, ScenarioText, judge_all, read};
+use super::{ClaimFindings, ClaimSet, Form, Outcomes, ScenarioText, judge_all, read};
 use crate::compare::sample::{A, B, record};
 use crate::record::Record;
 

@@ -100,8 +100,7 @@ mod tests {
         assert_eq!(agrees(ClaimWord::Refuted, "200us"), Some(true));
         assert_eq!(agrees(ClaimWord::Refuted, "92us"), Some(false));
         assert_eq!(agrees(ClaimWord::Undecided, "92us"), None);
-        let words =
-            |found: Option<SecondFound>| rule.held("a probe", ClaimWord::Supported, found.as_ref()).words();
+        let words = |found: Option<SecondFound>| rule.held("a probe", ClaimWord::Supported, found.as_ref()).words();
         insta::assert_snapshot!(
             [
                 words(Some(Ok("92us".into()))),

@@ -96,7 +96,7 @@ pub(super) fn in_order(file: &ClaimsFile, problems: &mut Problems) {
 #[cfg(test)]
 mod tests {
     use super::super::sample::{of_text, records, text};
-    use super::super::{ClaimFindings, Form, judge_all};
+    use super::super::{ClaimFindings, ClaimSet, Form, judge_all};
     use super::*;
 
     /// The sample with a measurement at a share of another, and a claim that looks at it.

@@ -8,7 +8,7 @@ mod written;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::claims::{self, ClaimSet, ClaimWord, ClaimFindings, Form, Measure, Outcomes, ScenarioText, SecondMethod};
+use crate::claims::{self, ClaimFindings, ClaimSet, ClaimWord, Form, Measure, Outcomes, ScenarioText, SecondMethod};
 use crate::engine::{Interrupt, Register};
 use crate::record::Record;
 use crate::units::{plural, say, time_words};
@@ -207,7 +207,8 @@ fn execute(args: &RunClaims, register: &Register, color: bool) -> Result<Exit, F
     listen(&interrupt)?;
     let mut evidence = ClaimFindings::default();
     // What others are a share of comes first.
-    let (first, then): (Vec<&Measure>, Vec<&Measure>) = args.of.wanted(&set).into_iter().partition(|m| m.rate.is_none());
+    let (first, then): (Vec<&Measure>, Vec<&Measure>) =
+        args.of.wanted(&set).into_iter().partition(|m| m.rate.is_none());
     let then: Vec<String> = then.into_iter().map(|m| m.name.clone()).collect();
     measure_all(args, &set, &first, &runs, &interrupt, &mut evidence);
     evidence.missing.extend(set.settle(&evidence.records));

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
-use crate::record::{Record, hlog};
+use crate::record::{Headlines, Record, hlog};
 use crate::report::export::result as export;
 use crate::report::export::result::Distribution;
-use crate::report::words::view::{response, usable};
+use crate::report::words::view::usable;
 
 use super::{Exit, Failure, pretty, print};
 
@@ -42,15 +42,15 @@ pub(super) fn run(result: &Path, record: &Record, format: Export) -> Result<Exit
 
 /// The response latencies of each case and workload, over all valid trials, from the interval logs.
 fn distributions(folder: &Path, record: &Record) -> Result<Vec<Distribution>, Failure> {
-    let mut list: Vec<Distribution> = Vec::new();
+    let (mut list, heads): (Vec<Distribution>, _) = (Vec::new(), Headlines::of([record]));
     for trial in record.trials.iter().filter(|t| usable(t)) {
         // The name comes from a file: it must stay within the folder.
         let Some(name) = trial.hlog.as_deref().filter(|n| !n.contains(['/', '\\'])) else { continue };
         let path = folder.join(name);
         let bytes = std::fs::read(&path).map_err(|e| Failure::usage(format!("cannot read {}: {e}", path.display())))?;
         let log = hlog::read(&bytes).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?;
-        for workload in &trial.workloads {
-            let Some((kind, _)) = response(workload) else { continue };
+        for (index, workload) in trial.workloads.iter().enumerate() {
+            let Some((kind, _)) = heads.latency(index, workload) else { continue };
             let tag = if trial.workloads.len() > 1 { format!("{}/{kind}", workload.name) } else { kind.to_string() };
             let Some(histogram) = hlog::merged(&log, &tag) else { continue };
             match list.iter_mut().find(|d| d.case == trial.case && d.workload == workload.name) {

@@ -14,7 +14,9 @@
 //! Sources: the exchange and its error of at most half of the round trip: RFC 5905 section 8, and
 //! Cristian, "Probabilistic clock synchronization", Distributed Computing 3 (1989). The set of
 //! lines between the two clouds of points, by convex hulls: Duda, Harrus, Haddad and Bernard,
-//! "Estimating global time in distributed systems" (ICDCS 1987).
+//! "Estimating global time in distributed systems" (ICDCS 1987). Loops of clocks: Geng et al.,
+//! "Exploiting a natural network effect for scalable, fine-grained clock synchronization" (NSDI
+//! 2018).
 //!
 //! Rejected: a filter or a regression of the offsets (an estimate with an error that nobody knows
 //! when delays are asymmetric); trust in the clock of the day (its daemon states an error at best,
@@ -28,6 +30,7 @@ mod interval;
 mod reading;
 mod relation;
 mod timeline;
+mod triangle;
 
 pub use exchange::{ClockLimits, Exchange};
 pub use facts::{ChronyTracking, ClockAuthority, ClockFacts, KernelClock, PtpDevice};
@@ -35,3 +38,4 @@ pub use interval::{DriftInterval, OffsetInterval};
 pub use reading::LocalClock;
 pub use relation::{ClockError, ClockRelation, ClockStep};
 pub use timeline::ClockTimeline;
+pub use triangle::loop_open_by;

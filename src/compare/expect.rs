@@ -106,6 +106,8 @@ fn one(record: &Record, case: &str, name: String, workload: usize, e: &Expectati
     let all_within =
         !found.is_empty() && ends.len() == found.len() && ends.iter().all(|(l, h)| within(*l) && within(*h));
     let straddles = found.iter().filter_map(|o| o.ci95).any(|(low, high)| !within(low) || !within(high));
+    // How wrong the median may be that clocks are in.
+    let blur = found.iter().filter_map(|o| o.clocks).fold(0.0, f64::max);
     let (verdict, sentence) = match median(&values) {
         None if trials.is_empty() => (ExpectVerdict::Invalid, format!("`{}` has no valid run to hold it to", e.that)),
         None => (ExpectVerdict::Invalid, format!("`{}` was not measured", e.metric)),
@@ -113,6 +115,10 @@ fn one(record: &Record, case: &str, name: String, workload: usize, e: &Expectati
             let n = values.len();
             let found = format!("{kept} of {n} runs keep `{}`, the median is {}", e.that, unit.show(middle));
             match () {
+                () if within(middle - blur) != within(middle + blur) => (
+                    ExpectVerdict::Inconclusive,
+                    format!("{found}, but the clocks' bound, +/- {}, leaves it open", unit.show(blur)),
+                ),
                 // A broken limit is broken however few samples there are.
                 () if !e.comparator.holds(middle, e.limit) => (ExpectVerdict::Unmet, found),
                 () if all_within => {

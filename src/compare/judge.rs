@@ -1,5 +1,6 @@
 //! From the values of two sides to a verdict on one metric (stats.md A7).
 
+use super::clocks;
 use super::foreign;
 use super::model::{ComparisonRow, Effect, Question, SideSample, Verdict};
 use super::observe::{self, ObservedValue};
@@ -9,7 +10,7 @@ use super::side::CaseSide;
 use super::verdict::{SIDE_BY_SIDE, by_figures, side_by_side};
 use crate::plan::gate::Gate;
 use crate::plan::metric::{Metric, Quantity};
-use crate::record::WorkloadResult;
+use crate::record::{Headlines, RESPONSES, WorkloadResult};
 use crate::stats::quantile::{PercentileUse, may};
 use crate::stats::{decide, median, multiple, ranks, sample_variance, shift};
 
@@ -21,6 +22,8 @@ pub(super) struct DraftRow {
     row: ComparisonRow,
     /// How far apart the two ends of a value are at most, as a share; of a search only.
     wide: f64,
+    /// Ratio and difference as they would be if the clocks were known.
+    sharp: (Option<Effect>, Option<Effect>),
     /// What the samples behind a percentile allow.
     may: PercentileUse,
     /// Why they do not allow more.
@@ -62,6 +65,7 @@ pub(super) fn drafts(pair: &CasePair<'_>, gate: &Gate) -> Vec<DraftRow> {
     let n = a.runs().min(b.runs());
     let look = runs_looked_at(gate, n);
     let mut list = Vec::new();
+    let heads = Headlines::of([a.record, b.record]);
     if a.capacities.is_some() {
         // A load that was tried on the way is no result.
         return vec![draft(pair, 0, Metric { workload: None, quantity: Quantity::Capacity }, true, gate, &look)];
@@ -73,6 +77,7 @@ pub(super) fn drafts(pair: &CasePair<'_>, gate: &Gate) -> Vec<DraftRow> {
             list.push(draft(pair, index, metric, true, gate, &look));
             continue;
         };
+        let response = heads.latency(index, template).map(|(kind, _)| kind).filter(|kind| RESPONSES.contains(kind));
         // Another tool's file does not say what was lost: nothing must not read as none.
         let foreign = [a, b].iter().any(|s| foreign::is_foreign(s.record));
         let unknown = |m: &Metric| match &m.quantity {
@@ -89,7 +94,7 @@ pub(super) fn drafts(pair: &CasePair<'_>, gate: &Gate) -> Vec<DraftRow> {
             let named =
                 |m: &Metric| m.quantity == metric.quantity && m.workload.as_ref().is_none_or(|w| *w == template.name);
             let primary = if gate.primary.is_empty() {
-                observe::default_primary(template, &metric.quantity)
+                observe::default_primary(response, &metric.quantity)
             } else {
                 gate.primary.iter().any(named)
             };
@@ -136,6 +141,7 @@ pub(super) fn sample(side: &CaseSide<'_>, v: &[f64]) -> SideSample {
         why_excluded: side.why_excluded.as_ref().map(|f| f.reason.clone()),
         median: median(v),
         median_ci95: shift::median_interval(v, 0.95),
+        clocks_ns: None,
         values: v.to_vec(),
     }
 }
@@ -195,6 +201,13 @@ fn draft(
         Vec::new()
     };
     let ratio = effect(&|c| shift::ratio(&a, &b, c)).map(|r| widened(r, wide(&pair.a), wide(&pair.b)));
+    let sharp = (ratio, effect(&|c| shift::shift(&a, &b, c)));
+    let side = |side: &CaseSide<'_>, v: &[f64], x: &[(u32, ObservedValue)]| SideSample {
+        clocks_ns: x.iter().filter_map(|(_, o)| o.clocks).reduce(f64::max),
+        ..sample(side, v)
+    };
+    let (of_a, of_b) = (side(&pair.a, &a, &xa), side(&pair.b, &b, &xb));
+    let (ratio, difference) = clocks::blurred(sharp, &of_a, &of_b);
     let differences: Vec<f64> = match ratio {
         Some(_) => pairs.iter().map(|(x, y)| y.ln() - x.ln()).collect(),
         None => pairs.iter().map(|(x, y)| y - x).collect(),
@@ -216,10 +229,10 @@ fn draft(
         kind: Some(metric.quantity.unit()),
         lower_is_better: metric.quantity.lower_is_better(),
         primary,
-        a: sample(&pair.a, &a),
-        b: sample(&pair.b, &b),
+        a: of_a,
+        b: of_b,
         ratio,
-        shift: effect(&|c| shift::shift(&a, &b, c)),
+        shift: difference,
         test: name,
         p_raw,
         p_adjusted: None,
@@ -235,13 +248,14 @@ fn draft(
         } else {
             String::new()
         },
+        blurred: false,
         runs_needed: None,
         runs_needed_seen: None,
         sentence: if pair.interleaved { "interleaved ".into() } else { String::new() },
     };
     let left_out = [&pair.a, &pair.b].map(|s| s.why_excluded.as_ref().map(|f| f.short.clone()));
     let wide = wide(&pair.a).max(wide(&pair.b)) - 1.0;
-    DraftRow { wide, row, may: worth.map_or(PercentileUse::Gate, may), thin, undecidable, left_out }
+    DraftRow { wide, sharp, row, may: worth.map_or(PercentileUse::Gate, may), thin, undecidable, left_out }
 }
 
 /// Corrects the p-values of all rows, then decides each.
@@ -264,13 +278,18 @@ pub(super) fn verdicts(drafts: Vec<DraftRow>, gate: &Gate, question: Question) -
 }
 
 fn decide(draft: DraftRow, gate: &Gate, alpha: f64, family: usize, question: Question) -> ComparisonRow {
-    let DraftRow { mut row, wide, may, thin, undecidable, left_out: [of_a, of_b] } = draft;
+    let DraftRow { mut row, wide, sharp, may, thin, undecidable, left_out: [of_a, of_b] } = draft;
     let interleaved = !row.sentence.is_empty();
     let (n, m) = (row.a.n, row.b.n);
     let look = std::mem::take(&mut row.reason);
     // Where a run is too short to know the percentile, that is what must change first.
     let thin = (row.primary && may < PercentileUse::Gate).then_some(thin);
     let by_runs = undecidable.is_none() && (thin.is_none() || question == Question::Systems);
+    let why_not = undecidable.or(thin);
+    let judged = |row: &ComparisonRow| match question {
+        Question::Systems => side_by_side(row),
+        Question::Change => by_figures(row, gate, alpha, family, why_not.clone()),
+    };
     let (verdict, reason) = if n == 0 || m == 0 {
         // How a trial failed stands with the trial; here it would be said once more for each
         // metric.
@@ -283,16 +302,19 @@ fn decide(draft: DraftRow, gate: &Gate, alpha: f64, family: usize, question: Que
         row.gate = Verdict::Invalid;
         (Verdict::Invalid, format!("no valid {} of {}: {why}", row.one(), side.label))
     } else {
-        let gated = by_figures(&row, gate, alpha, family, undecidable.or(thin));
-        row.gate = gated.0;
-        if question == Question::Systems { side_by_side(&row) } else { gated }
+        row.gate = by_figures(&row, gate, alpha, family, why_not.clone()).0;
+        judged(&row)
     };
     row.verdict = verdict;
     row.reason = match look.is_empty() || question == Question::Systems {
         true => reason,
         false => format!("{reason}; {look}"),
     };
-    let open = matches!(verdict, Verdict::Inconclusive | Verdict::NotDecided);
+    let open = verdict.open();
+    let blur = if open && n > 0 && m > 0 { clocks::blur(&row, sharp, &judged) } else { None };
+    if let Some(why) = &blur {
+        (row.reason, row.blurred) = (why.words.clone(), true);
+    }
     let enough = if question == Question::Systems { FOR_AN_INTERVAL } else { u64::from(gate.min_runs) };
     // More searches do not tell apart what each of them leaves open.
     let too_wide = wide >= row.max_change && n.min(m) as u64 >= enough;
@@ -303,7 +325,8 @@ fn decide(draft: DraftRow, gate: &Gate, alpha: f64, family: usize, question: Que
             sentence::percent(wide)
         );
     }
-    if open && by_runs && !too_wide {
+    // No number of runs makes a clock better known.
+    if open && by_runs && !too_wide && !blur.is_some_and(|why| why.for_good) {
         let level = match question {
             Question::Systems => SIDE_BY_SIDE,
             Question::Change if row.primary => alpha / family as f64,

@@ -15,6 +15,7 @@
 
 mod asked;
 mod capacity;
+mod clocks;
 mod copies;
 mod differences;
 mod expect;

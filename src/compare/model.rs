@@ -158,6 +158,10 @@ pub struct SideSample {
     pub median: Option<f64>,
     /// Interval of the median at 95 %, from 6 trials on.
     pub median_ci95: Option<(f64, f64)>,
+    /// By how much each value may be wrong because sender and receiver have different clocks, ns;
+    /// infinite (null) where that is not known. It is in the intervals of `ratio` and `shift`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clocks_ns: Option<f64>,
 }
 
 /// An estimate with its intervals.
@@ -221,6 +225,10 @@ impl Verdict {
             Self::Invalid => "INVALID",
         }
     }
+    /// Whether it decides nothing.
+    pub fn open(self) -> bool {
+        matches!(self, Self::Inconclusive | Self::NotDecided)
+    }
     /// The sign beside the word, so that colour is never the only cue.
     pub fn sign(self) -> char {
         match self {
@@ -278,6 +286,9 @@ pub struct ComparisonRow {
     pub gate: Verdict,
     /// Why this verdict.
     pub reason: String,
+    /// Whether it is open because of clocks.
+    #[serde(skip)]
+    pub blurred: bool,
     /// Runs a side that would find a change as large as the threshold, where this many did not
     /// decide.
     pub runs_needed: Option<u64>,

@@ -77,12 +77,12 @@ pub fn metrics(result: &WorkloadResult, several: bool, quantiles: &[f64]) -> Vec
     list
 }
 
-/// The metrics that decide where the gate names none: p50 and p99 of the response latency, and
-/// throughput.
-pub fn default_primary(result: &WorkloadResult, quantity: &Quantity) -> bool {
+/// The metrics that decide where the gate names none: p50 and p99 of the response latency that
+/// heads the workload, and throughput.
+pub fn default_primary(heads: Option<&'static str>, quantity: &Quantity) -> bool {
     match quantity {
         Quantity::Latency(kind, Statistic::Quantile(q)) => {
-            result.response().is_some_and(|(name, _)| name == kind) && [0.5, 0.99].iter().any(|d| (d - q).abs() < 1e-9)
+            heads.is_some_and(|name| name == kind) && [0.5, 0.99].iter().any(|d| (d - q).abs() < 1e-9)
         }
         Quantity::Throughput(field) => field == "delivered",
         _ => false,

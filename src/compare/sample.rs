@@ -50,6 +50,21 @@ pub(crate) fn again(mut record: Record) -> Record {
     record
 }
 
+/// One system, A, driven by agents whose clocks are known to so many microseconds.
+pub(crate) fn by_agents(bound_us: Option<u64>, same_agent: bool) -> Record {
+    let mut r = record(&A, &[]);
+    (r.plan.systems, r.plan.cases) = (r.plan.systems[..1].to_vec(), r.plan.cases[..1].to_vec());
+    for trial in &mut r.trials {
+        trial.agents = vec![AgentResult::default(); 2];
+        let latency = &mut trial.workloads[0].latency;
+        let e2e = latency.get_mut("e2e").unwrap();
+        e2e.clocks = Some(ClockDoubt { bound_ns: bound_us.map(|us| us * 1_000) });
+        let one_clock = LatencySummary { clocks: None, ..e2e.clone() };
+        latency.insert(if same_agent { "e2e.same-agent" } else { "ack" }.into(), one_clock);
+    }
+    r
+}
+
 fn summary(p99_us: f64) -> LatencySummary {
     let at = |quantile: f64, us: f64| Percentile {
         quantile,

@@ -122,6 +122,7 @@ pub fn latency_words(kind: &str) -> String {
     };
     let words = match base {
         "e2e" => "delivery time",
+        "e2e.same-agent" => "delivery time within an agent",
         "rtt" => "round trip",
         "ack" => "acknowledgement time",
         other => return other.to_owned(),
@@ -156,6 +157,8 @@ pub(super) fn sentence(row: &ComparisonRow, interleaved: bool, question: Questio
             .join(", ")
     };
     let needed = needed(row).map_or_else(String::new, |text| format!("; {text}"));
+    // Clocks are not the systems' doing, nor chance.
+    let needed = if row.blurred { format!("; undecided: {}{needed}", row.reason) } else { needed };
     match (row.verdict, row.ratio) {
         (Verdict::Invalid, _) => format!("{a} and {b} cannot be compared at {at}: {}", row.reason),
         // The gate holds a verdict back; what the interval says is said all the same.

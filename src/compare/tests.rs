@@ -4,7 +4,7 @@ use super::sample::{A, B, C, again, record};
 use super::*;
 use crate::plan::gate::{Comparator, Expectation, Policy, Share};
 use crate::plan::{Load, ServiceTarget};
-use crate::record::{Outcome, Status};
+use crate::record::{ClockDoubt, Outcome, Status};
 use crate::units::{Rate, Span};
 
 fn named(record: &Record) -> NamedRecord<'_> {
@@ -572,4 +572,88 @@ proptest::proptest! {
             }
         }
     }
+}
+
+/// The reference samples with clocks of both sides in them, known to so many microseconds.
+fn with_clocks(reference: &[f64], nats: &[f64], bounds_us: [Option<f64>; 2]) -> Record {
+    let mut record = record(reference, nats);
+    for trial in &mut record.trials {
+        let bound_us = bounds_us[usize::from(trial.case == "nats")];
+        let bound_ns = bound_us.map(|us| (us * 1e3) as u64);
+        trial.workloads[0].latency.get_mut("e2e").unwrap().clocks = Some(ClockDoubt { bound_ns });
+    }
+    record
+}
+
+/// A difference of the medians of 40 us (A is 807 us, B 847.5 us) is decided up to bounds that
+/// leave no doubt, and not beyond; and whatever the number of runs.
+#[test]
+fn a_difference_below_what_clocks_may_be_wrong_by_is_not_decided() {
+    let systems = |bounds: [Option<f64>; 2]| {
+        let record = with_clocks(&A, &B, bounds);
+        let c = systems(named(&record), Some("reference"), &with(0.001), CompareOptions::default()).unwrap();
+        row(&c, "e2e.p99").clone()
+    };
+    let change =
+        |bounds: [Option<f64>; 2]| row(&as_change(&with_clocks(&A, &B, bounds), &with(0.001)), "e2e.p99").clone();
+    // The interval of the difference begins 29 us above nothing: bounds take from that.
+    for (bounds, side_by_side, gated) in [
+        ([Some(0.0), Some(0.0)], Verdict::Slower, Verdict::Regressed),
+        ([Some(9.0), Some(9.0)], Verdict::Slower, Verdict::Regressed),
+        ([Some(19.0), Some(19.0)], Verdict::NotDecided, Verdict::Inconclusive),
+        ([Some(25.0), Some(25.0)], Verdict::NotDecided, Verdict::Inconclusive),
+        ([Some(0.0), Some(50.0)], Verdict::NotDecided, Verdict::Inconclusive),
+        ([Some(9.0), None], Verdict::NotDecided, Verdict::Inconclusive),
+    ] {
+        assert_eq!(systems(bounds).verdict, side_by_side, "{bounds:?}");
+        assert_eq!((change(bounds).verdict, change(bounds).gate), (gated, gated), "{bounds:?}");
+    }
+    // Beside the difference of the medians nothing that is measured again would help.
+    let (within, beyond) = (systems([Some(19.0), Some(19.0)]), systems([Some(25.0), Some(25.0)]));
+    assert!(within.reason.ends_with("leaves it open"), "{}", within.reason);
+    assert!(beyond.reason.contains("more runs do not make it smaller"), "{}", beyond.reason);
+    assert_eq!((beyond.runs_needed, beyond.runs_needed_seen), (None, None));
+    // Without clocks the row is what it was.
+    let plain = row(&self::systems_of(&record(&A, &B)), "e2e.p99").clone();
+    assert_eq!(plain.ratio, systems([Some(0.0), Some(0.0)]).ratio);
+    insta::assert_snapshot!(
+        [&within.sentence, &beyond.sentence, &systems([Some(9.0), None]).sentence].map(String::as_str).join("\n")
+    );
+}
+
+fn systems_of(record: &Record) -> Comparison {
+    systems(named(record), Some("reference"), &with(0.001), CompareOptions::default()).unwrap()
+}
+
+/// Equivalence within a threshold is decided where the bound is small beside it, and only there.
+#[test]
+fn equivalence_has_the_clocks_in_it() {
+    let verdict = |us: f64| {
+        let record = with_clocks(&A, &C, [Some(us), Some(us)]);
+        row(&as_change(&record, &with(0.05)), "e2e.p99").verdict
+    };
+    assert_eq!(verdict(5.0), Verdict::Equivalent);
+    assert_eq!(verdict(30.0), Verdict::Inconclusive);
+}
+
+/// A limit that is closer to the median than the clocks are known is neither kept nor broken.
+#[test]
+fn a_limit_within_the_bound_of_the_clocks_is_open() {
+    let verdict = |limit_us: f64, bound: Option<f64>| {
+        let record = with_clocks(&A, &B, [bound; 2]);
+        let limit = Expectation {
+            that: "e2e.p99 < it".into(),
+            metric: "e2e.p99".parse().unwrap(),
+            comparator: Comparator::Less,
+            limit: limit_us * 1e3,
+            system: Some("reference".into()),
+            on_inconclusive: Policy::Fail,
+        };
+        expectations(&record, &[limit])[0].verdict
+    };
+    assert_eq!(verdict(900.0, Some(40.0)), ExpectVerdict::Met);
+    assert_eq!(verdict(900.0, Some(100.0)), ExpectVerdict::Inconclusive);
+    assert_eq!(verdict(780.0, Some(20.0)), ExpectVerdict::Unmet);
+    assert_eq!(verdict(780.0, Some(40.0)), ExpectVerdict::Inconclusive);
+    assert_eq!(verdict(900.0, None), ExpectVerdict::Inconclusive);
 }

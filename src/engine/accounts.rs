@@ -19,6 +19,7 @@ use crate::units::Nanos;
 
 use super::consume::Received;
 use super::intrude::Intruded;
+use super::one_way::OneWayEnds;
 use super::produce::Sent;
 use super::raw::RawTrial;
 
@@ -92,6 +93,14 @@ impl AgentAccounts {
             && self.hops.iter().all(|((w, _), _)| *w < n)
             && (0..n).all(|w| self.sent[w].iter().all(|(p, _)| *p < producers(w)))
             && (0..n).all(|w| self.received[w].iter().all(|(_, r)| r.fits(&case.workloads[w])))
+    }
+
+    /// In which workloads it sent, and in which it received.
+    pub(super) fn ends(&self) -> OneWayEnds {
+        OneWayEnds {
+            sends: self.sent.iter().map(|all| !all.is_empty()).collect(),
+            receives: self.received.iter().map(|all| !all.is_empty()).collect(),
+        }
     }
 
     /// Fills in what the record says of the agent.

@@ -147,6 +147,8 @@ pub struct ConsumerRecorder<'a> {
     pub origin: Nanos,
     /// What is added to instants in messages to have those of this clock.
     pub shift: i64,
+    /// Which producers run in this process, where others run elsewhere; otherwise empty.
+    pub near: Vec<bool>,
     /// Length of a block of counts.
     pub block: Nanos,
     /// For each producer and channel, or key.
@@ -264,6 +266,9 @@ impl ConsumerRecorder<'_> {
                 self.received.received_sum += i128::from(at) - i128::from(self.origin);
                 if self.open_loop {
                     recorder.record(LatencyKind::Response, e.intended, e.intended, at);
+                    if self.near.get(e.producer as usize) == Some(&true) {
+                        recorder.record(LatencyKind::SameAgent, e.intended, e.intended, at);
+                    }
                     if let Some(log) = recorder.outages() {
                         log.delivered(self.group, lane, e.intended, at);
                     }

@@ -146,6 +146,7 @@ fn consumer_recorder(shared: &Shared, origin: Nanos, messages: u64, recorder: Re
         recorder: Rc::new(RefCell::new(recorder)),
         origin,
         shift: 0,
+        near: Vec::new(),
         block: SECOND,
         order: LaneOrder::new(1, 1),
         received: Received {

@@ -221,6 +221,7 @@ mod tests {
             recorder: Rc::clone(recorder),
             origin: ORIGIN,
             shift: 0,
+            near: Vec::new(),
             block: BLOCK,
             order: LaneOrder::new(PRODUCERS as u64, 1),
             received: Received { seen, dead, first_arrivals, ..Received::default() },

@@ -43,7 +43,13 @@ fn tag(kind: LatencyKind, headline: &str) -> String {
         LatencyKind::Ack => "ack".into(),
         LatencyKind::AckService => "ack.service".into(),
         LatencyKind::Slow => format!("{headline}.slow"),
+        LatencyKind::SameAgent => format!("{headline}.same-agent"),
     }
+}
+
+/// Whether a latency ends at another client than it begins at.
+fn two_clocks(kind: LatencyKind) -> bool {
+    matches!(kind, LatencyKind::Response | LatencyKind::Service | LatencyKind::Slow)
 }
 
 /// What the fold must know beside the measurement.
@@ -176,7 +182,10 @@ fn latencies(
     let several = case.workloads.len() > 1;
     let length_s = case.phases.interval.0 as f64 / SECOND as f64;
     let mut latency = BTreeMap::new();
-    for kind in KINDS {
+    // An answer comes back to the clock that asked.
+    let one_way = raw.one_way.get(i).copied().flatten().filter(|_| name == "e2e");
+    // Where all clocks are one, nobody asks for the messages that stay at their agent.
+    for kind in KINDS.into_iter().filter(|kind| *kind != LatencyKind::SameAgent || one_way.is_some()) {
         let mut total = histogram();
         for ((_, _, interval), h) in raw.samples.range((i, kind, 0)..=(i, kind, u64::MAX)) {
             let _ = total.add(h.open());
@@ -192,19 +201,23 @@ fn latencies(
             LatencyKind::Response if !open || !delivers => 0,
             LatencyKind::Service if !delivers => 0,
             LatencyKind::Response | LatencyKind::Service => missing(accounting),
+            // It is not known which of them were for their own agent: all of them, at worst.
+            LatencyKind::SameAgent if open && !total.is_empty() => missing(accounting),
             LatencyKind::Slow => accounting.groups.iter().filter(|g| g.role == Role::Slow).map(|g| g.lost).sum(),
             LatencyKind::Ack | LatencyKind::AckService if accounting.ledger.acked > 0 => {
                 unsent(accounting) + accounting.ledger.sent.saturating_sub(accounting.ledger.acked)
             }
-            LatencyKind::Lag | LatencyKind::Ack | LatencyKind::AckService => 0,
+            LatencyKind::Lag | LatencyKind::Ack | LatencyKind::AckService | LatencyKind::SameAgent => 0,
         };
         if total.is_empty() && lost == 0 {
             continue;
         }
-        latency.insert(tag(kind, name), summarise(&total, lost, raw.clipped[i], raw.negative[i], quantiles));
+        let clocks = one_way.filter(|_| two_clocks(kind));
+        let summary = summarise(&total, lost, raw.clipped[i], raw.negative[i], quantiles);
+        latency.insert(tag(kind, name), LatencySummary { clocks, ..summary });
     }
     for ((_, hop), h) in raw.hops.iter().filter(|((workload, _), h)| *workload == i && !h.is_empty()) {
-        latency.insert(format!("{name}.{hop}"), summarise(h, 0, 0, 0, quantiles));
+        latency.insert(format!("{name}.{hop}"), LatencySummary { clocks: one_way, ..summarise(h, 0, 0, 0, quantiles) });
     }
     around_replay(&mut latency, raw, i, case, accounting, quantiles);
     latency
@@ -231,7 +244,9 @@ fn around_replay(
             let _ = windows[window].1.add(h.open());
         }
         for (word, h) in windows.iter().filter(|(_, h)| !h.is_empty()) {
-            latency.insert(format!("{name}.{word}-replay"), summarise(h, 0, 0, 0, quantiles));
+            let clocks = raw.one_way.get(i).copied().flatten().filter(|_| kind == LatencyKind::Response);
+            let summary = LatencySummary { clocks, ..summarise(h, 0, 0, 0, quantiles) };
+            latency.insert(format!("{name}.{word}-replay"), summary);
         }
     }
 }

@@ -5,7 +5,8 @@ use crate::measure::process::Usage;
 use crate::plan::{AgentShare, Case, Load, Workload};
 use crate::record::AgentState;
 
-use super::accounts::AgentReturn;
+use super::accounts::{AgentAccounts, AgentReturn};
+use super::one_way::{OneWayEnds, doubt};
 use super::pieces::schedule;
 use super::produce::Sent;
 use super::raw::RawTrial;
@@ -17,6 +18,7 @@ use super::worker::{block, key_chooser};
 /// books are those of the others, and what was owed stands with the agent alone.
 pub(super) fn join_all(raw: &mut RawTrial, case: &Case, seed: u64, all: Vec<AgentReturn>, may_lose: u32) {
     raw.generator = Usage::default();
+    let mut ends = Vec::new();
     let brought = |r: &&AgentReturn| r.accounts.as_ref().is_some_and(|accounts| accounts.fits(case));
     let lost = all.len() - all.iter().filter(brought).count();
     let excused = lost <= may_lose as usize;
@@ -25,7 +27,9 @@ pub(super) fn join_all(raw: &mut RawTrial, case: &Case, seed: u64, all: Vec<Agen
     let keys: Vec<_> = case.workloads.iter().map(of).collect();
     for AgentReturn { share, mut agent, shift, accounts } in all {
         (agent.producers, agent.consumers) = share.clients(case);
-        match accounts.filter(|accounts| accounts.fits(case)) {
+        let accounts = accounts.filter(|accounts| accounts.fits(case));
+        ends.push(accounts.as_ref().map_or_else(|| OneWayEnds::of_lost(case), AgentAccounts::ends));
+        match accounts {
             Some(accounts) => {
                 accounts.describe(&mut agent);
                 accounts.join(raw, shift, &keys);
@@ -47,6 +51,7 @@ pub(super) fn join_all(raw: &mut RawTrial, case: &Case, seed: u64, all: Vec<Agen
         }
         raw.agents.push(agent);
     }
+    raw.one_way = (0..case.workloads.len()).map(|w| doubt(&raw.agents, &ends, w)).collect();
 }
 
 /// What the plan asks of the producers of an agent in the measured phase: due, and not sent.

@@ -32,6 +32,7 @@ mod membership;
 mod namespaces;
 mod network;
 mod observe;
+mod one_way;
 mod outages;
 #[cfg(test)]
 mod outages_tests;

@@ -77,6 +77,7 @@ pub fn observe(at: &Place<'_>, accounting: &Accounting, latency: &BTreeMap<Strin
         unthrottled: !open,
         clipped: raw.clipped.iter().sum(),
         negative: raw.negative.iter().sum(),
+        two_clocks: raw.one_way.iter().any(Option::is_some),
         longest: pause.zip(longest("lag")).zip(longest(headline)).map(|((p, l), r)| (p, l, r)),
         clocksource: clocksource.into(),
     }

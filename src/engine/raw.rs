@@ -10,7 +10,7 @@ use crate::measure::outage::OutageLog;
 use crate::measure::process::Usage;
 use crate::measure::recorder::{LatencyKind, SampleBatch, histogram};
 use crate::plan::Case;
-use crate::record::{AgentResult, FaultRecord, Finding, HistogramStore, Kept};
+use crate::record::{AgentResult, ClockDoubt, FaultRecord, Finding, HistogramStore, Kept};
 use crate::units::{Nanos, now};
 
 use super::consume::Received;
@@ -86,6 +86,8 @@ pub struct RawTrial {
     /// The agents that ran the load, where there were any, what their hosts paused, by interval,
     /// and what disturbed them; whether their pacers spun.
     pub agents: Vec<AgentResult>,
+    /// By workload, how wrong a time from one agent to another may be; empty without agents.
+    pub one_way: Vec<Option<ClockDoubt>>,
     /// Whether one of them brought nothing: of its messages some arrived, and nobody knows which it
     /// has sent.
     pub agent_lost: bool,

@@ -237,6 +237,16 @@ impl TrialSide<'_> {
         }
     }
 
+    /// Which producers of a workload run here, where others run elsewhere; otherwise empty.
+    pub fn near(&self, w: &Workload) -> Vec<bool> {
+        match self {
+            Self::Agent(agent) if agent.share().of > 1 => {
+                (0..w.topology.producers).map(|number| agent.share().publishes(w, number)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// Whether the others have prepared the system, and take away what they made.
     pub fn joins(&self) -> bool {
         matches!(self, Self::Agent(_))

@@ -290,6 +290,7 @@ impl<D: Driver> Worker<'_, D> {
             recorder: self.recorder(slot.workload, origin),
             origin,
             shift: self.shared.shift(),
+            near: self.setup.side.near(w),
             block: block(&phases),
             received: Received {
                 gaps: vec![GapLog::default(); if d.history > 0 { seen.len() } else { 0 }],

@@ -39,16 +39,19 @@ pub enum LatencyKind {
     AckService,
     /// received - intended at consumers that take their time.
     Slow,
+    /// received - intended of messages whose sender and receiver are one agent.
+    SameAgent,
 }
 
 /// All kinds, in the order of their discriminants.
-pub const KINDS: [LatencyKind; 6] = [
+pub const KINDS: [LatencyKind; 7] = [
     LatencyKind::Response,
     LatencyKind::Service,
     LatencyKind::Lag,
     LatencyKind::Ack,
     LatencyKind::AckService,
     LatencyKind::Slow,
+    LatencyKind::SameAgent,
 ];
 
 /// Samples of one kind on their way to the collector.

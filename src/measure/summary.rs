@@ -36,6 +36,7 @@ pub fn summarise(h: &Histogram<u64>, lost: u64, clipped: u64, negative: u64, qua
         mean_ns: if count > 0 { h.mean() } else { 0.0 },
         percentiles,
         curve: curve(h, n),
+        clocks: None,
     }
 }
 

@@ -19,9 +19,18 @@ use crate::units::{Bytes, ParseError, Rate, Span};
 /// The latencies that can be asked for.
 const KINDS: [&str; 5] = ["e2e", "rtt", "ack", "lag", "hiccup"];
 /// What stands between the latency and the statistic: the uncorrected twin, slow consumers, phases
-/// around a backlog, steps of a client that connects.
-const PARTS: [&str; 8] =
-    ["service", "slow", "before-replay", "during-replay", "after-replay", "connected", "subscribed", "first-message"];
+/// around a backlog, steps of a client that connects, messages that stay at their agent.
+const PARTS: [&str; 9] = [
+    "service",
+    "slow",
+    "before-replay",
+    "during-replay",
+    "after-replay",
+    "connected",
+    "subscribed",
+    "first-message",
+    "same-agent",
+];
 const STATISTICS: [&str; 5] = ["p50", "p99", "min", "mean", "max"];
 const THROUGHPUT: [&str; 5] = ["sent", "delivered", "delivered_bytes", "received", "received_bytes"];
 const LEDGER: [&str; 22] = [

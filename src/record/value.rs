@@ -19,11 +19,14 @@ pub struct ObservedValue {
     pub ends: Option<(f64, f64)>,
     /// 95 % interval of this run's percentile, where it is known.
     pub ci95: Option<(f64, f64)>,
+    /// By how much the value of a latency may be wrong because of clocks; +infinity where that is
+    /// not known, absent where one clock is enough.
+    pub clocks: Option<f64>,
 }
 
 /// A value that no samples stand behind.
 pub fn exact(value: f64) -> ObservedValue {
-    ObservedValue { value, exceedances: None, counted: None, ends: None, ci95: None }
+    ObservedValue { value, exceedances: None, counted: None, ends: None, ci95: None, clocks: None }
 }
 
 fn plain(value: f64) -> Option<ObservedValue> {
@@ -44,12 +47,14 @@ fn latency(summary: &LatencySummary, statistic: Statistic) -> Option<ObservedVal
             counted: Some(p.exceedances),
             ends: None,
             ci95: p.ci95_ns.map(|(low, high)| (low as f64, or_infinite(high))),
+            clocks: None,
         }),
         Statistic::Min => (summary.count > 0).then_some(summary.min_ns as f64).and_then(plain),
         Statistic::Mean => plain(if summary.lost > 0 { f64::INFINITY } else { summary.mean_ns }),
         Statistic::Max => plain(or_infinite(summary.max_ns)),
     };
-    found.map(|o| ObservedValue { ends: Some((smallest, largest)), ..o })
+    let clocks = summary.clocks.map(|doubt| or_infinite(doubt.bound_ns));
+    found.map(|o| ObservedValue { ends: Some((smallest, largest)), clocks, ..o })
 }
 
 fn throughput(t: &Throughput, field: &str) -> Option<f64> {

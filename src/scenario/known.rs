@@ -253,6 +253,10 @@ fn latency(kind: &str, statistic: Statistic, w: &Workload, of_type: &SystemType)
         {
             because(format!("{pattern} reads no backlog"), "use `pattern = \"replay\"`, or remove it".into())
         }
+        Some("same-agent") if family != "e2e" => because(
+            format!("each `{family}` is read off one clock, whatever the agent"),
+            format!("write `{family}.{statistic}`"),
+        ),
         Some("service") if family == "lag" || family == "hiccup" => {
             because(format!("`{family}` has no uncorrected twin"), format!("write `{family}.{statistic}`"))
         }

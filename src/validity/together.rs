@@ -3,7 +3,7 @@
 
 use super::outcome::{check, grade};
 use crate::plan::Case;
-use crate::record::{AgentResult, AgentState, Check, Status, Trial};
+use crate::record::{AgentResult, AgentState, CLOCK_SHARE, Check, Status, Trial};
 use crate::units::Nanos;
 
 /// A pause of an agent's process that no scheduler on a fit host makes, ns.
@@ -58,11 +58,18 @@ fn present(agents: &[AgentResult]) -> Check {
         status,
         observed,
         "WARN when an agent was silent for 3 s, or as many did not deliver as `may-lose` allows, INVALID when more did not",
-        if lost.is_empty() {
-            "an agent, or its way to the control server, stood still for a while: see its lag and its pauses"
-        } else {
-            "the load was less than the plan asked for; the figures are those of the other agents. What the lost ones owed \
-             is in `scheduled`, and no other agent took it over"
+        match (lost.is_empty(), allowed) {
+            (true, _) => {
+                "an agent, or its way to the control server, stood still for a while: see its lag and its pauses"
+            }
+            (false, true) => {
+                "the load was less than the plan asked for, and the books are those of the other agents; what the lost \
+                 ones owed stands with them, and no other agent took it over"
+            }
+            (false, false) => {
+                "the load was less than the plan asked for; the figures are those of the other agents. What the lost ones \
+                 owed is in `scheduled`, and no other agent took it over"
+            }
         },
     )
 }
@@ -98,37 +105,57 @@ fn together(agents: &[AgentResult], case: &Case) -> Option<Check> {
     ))
 }
 
-/// V20: how much of a latency from one agent to another is the error of their clocks.
+/// V20: how much of a latency from one agent to another is the error of their clocks, and whether
+/// what is known of the clocks agrees with itself.
 fn clocks(trial: &Trial) -> Option<Check> {
     let agents = &trial.agents;
     let stepped: Vec<&str> = agents.iter().filter(|a| a.clock.stepped_ns.is_some()).map(|a| a.name.as_str()).collect();
-    let mut bounds: Vec<Nanos> = agents.iter().filter_map(|a| a.clock.bound_ns).collect();
-    bounds.sort_unstable();
-    let error: Nanos = bounds.iter().rev().take(2).sum();
+    let apart = contradictions(agents);
     // From one agent to another are one-way latencies alone.
-    let least = trial.workloads.iter().filter_map(|w| w.latency.get("e2e"));
-    let least = least.filter_map(|l| l.at(0.5)?.value_ns).min()?;
-    let share = error as f64 / least.max(1) as f64;
-    let known = bounds.len() == agents.len();
-    let (status, observed) = match stepped.is_empty() {
-        false => (Status::Invalid, format!("a clock stepped, or changed its rate: {}", stepped.join(", "))),
-        true if !known => (Status::Warn, "the offset of a clock is not known".to_owned()),
-        true => {
-            let millis = error as f64 / 1e6;
-            (
-                grade(share, 0.05, f64::INFINITY),
-                format!("off by {millis:.3} ms at most, {:.1} % of the p50", 100.0 * share),
-            )
+    let one_way = || trial.workloads.iter().filter_map(|w| w.latency.get("e2e"));
+    one_way().next()?;
+    let unknown = one_way().any(|l| l.clocks.is_some_and(|doubt| doubt.bound_ns.is_none()));
+    let shares = one_way().filter_map(|l| Some((l.clocks?.bound_ns?, l.at(0.5)?.value_ns?)));
+    let share = |(error, p50): &(Nanos, Nanos)| *error as f64 / (*p50).max(1) as f64;
+    let worst = shares.max_by(|a, b| share(a).total_cmp(&share(b)));
+    let (status, observed) = match () {
+        () if !stepped.is_empty() => {
+            (Status::Invalid, format!("a clock stepped, or changed its rate: {}", stepped.join(", ")))
         }
+        () if !apart.is_empty() => (Status::Invalid, apart.join("; ")),
+        () if unknown => (Status::Warn, "the offset of a clock is not known".to_owned()),
+        () => match worst {
+            None => (Status::Ok, "each message is timed by one clock".to_owned()),
+            Some(worst) => {
+                let (millis, share) = (worst.0 as f64 / 1e6, share(&worst));
+                (
+                    grade(share, CLOCK_SHARE, f64::INFINITY),
+                    format!("off by {millis:.3} ms at most, {:.1} % of the p50", 100.0 * share),
+                )
+            }
+        },
     };
     Some(check(
         "V20",
         "clocks of agents",
         status,
         observed,
-        "WARN above 5 % of the p50 of one-way latencies, INVALID when a clock stepped",
+        "WARN above 5 % of the p50 of one-way latencies, INVALID when a clock stepped, or three clocks contradict each other",
         "latencies from one agent to another have this error, which no number of samples makes smaller; round trips have none",
     ))
+}
+
+/// Which agents found another difference of their clocks than the coordinator did: of three bounds
+/// that hold, none contradicts the two others.
+fn contradictions(agents: &[AgentResult]) -> Vec<String> {
+    let name = |index: u32| agents.iter().find(|a| a.index == index).map_or("?", |a| a.name.as_str());
+    let each = agents.iter().flat_map(|a| a.peers.iter().map(move |p| (a, p)));
+    let open = each.filter_map(|(a, p)| {
+        let millis = p.apart_ns? as f64 / 1e6;
+        let other = name(p.with);
+        Some(format!("{} and {other} differ by {millis:.3} ms from what the coordinator found of both", a.name))
+    });
+    open.collect()
 }
 
 /// The checks of one agent's part.
@@ -178,13 +205,13 @@ fn alone(agent: &AgentResult, pacing: &str) -> Vec<Check> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::ClockOffset;
+    use crate::record::{ClockDoubt, ClockOffset, PeerClock};
 
     fn agents() -> Vec<AgentResult> {
         let of = |index: u32| AgentResult {
             name: format!("agent-{index}"),
             index,
-            clock: ClockOffset { offset_ns: 5, bound_ns: Some(100_000), exchanges: 20, stepped_ns: None },
+            clock: ClockOffset { offset_ns: 5, bound_ns: Some(100_000), exchanges: 20, ..ClockOffset::default() },
             producers: 1,
             scheduled: 1_000,
             sent: 1_000,
@@ -214,16 +241,26 @@ mod tests {
     fn what_clocks_differ_by_is_in_one_way_latencies() {
         let mut trial = crate::record::sample::record().trials.swap_remove(0);
         let p50 = trial.workloads[0].latency["e2e"].at(0.5).unwrap().value_ns.unwrap();
-        let mut with = |bound: Option<Nanos>, stepped_ns: Option<Nanos>| {
+        let mut with = |clocks: Option<ClockDoubt>, stepped_ns: Option<Nanos>, apart_ns: Option<Nanos>| {
             trial.agents = agents();
-            trial.agents.iter_mut().for_each(|a| a.clock.bound_ns = Some(0));
-            (trial.agents[1].clock.bound_ns, trial.agents[1].clock.stepped_ns) = (bound, stepped_ns);
-            clocks(&trial).map(|c| c.status)
+            trial.agents[1].clock.stepped_ns = stepped_ns;
+            trial.agents[1].peers = vec![PeerClock { with: 2, exchanges: 9, bound_ns: Some(5), apart_ns }];
+            trial.workloads[0].latency.get_mut("e2e").unwrap().clocks = clocks;
+            clocks_of(&trial)
         };
-        assert_eq!(with(Some(p50 / 30), None), Some(Status::Ok));
-        assert_eq!(with(Some(p50 / 10), None), Some(Status::Warn));
-        assert_eq!(with(None, None), Some(Status::Warn));
-        assert_eq!(with(None, Some(1_000_000)), Some(Status::Invalid));
+        let bound = |ns| Some(ClockDoubt { bound_ns: Some(ns) });
+        assert_eq!(with(None, None, None).0, Status::Ok);
+        assert_eq!(with(bound(p50 / 30), None, None).0, Status::Ok);
+        assert_eq!(with(bound(p50 / 10), None, None).0, Status::Warn);
+        assert_eq!(with(Some(ClockDoubt { bound_ns: None }), None, None).0, Status::Warn);
+        assert_eq!(with(None, Some(1_000_000), None).0, Status::Invalid);
+        let (status, words) = with(bound(p50 / 30), None, Some(2_500_000));
+        assert_eq!(status, Status::Invalid);
+        assert_eq!(words, "agent-1 and agent-2 differ by 2.500 ms from what the coordinator found of both");
+    }
+
+    fn clocks_of(trial: &Trial) -> (Status, String) {
+        clocks(trial).map(|c| (c.status, c.observed)).unwrap()
     }
 
     #[test]

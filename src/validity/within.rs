@@ -8,7 +8,7 @@ use super::steadiness::{self, BlockLatencies};
 use super::{coincidence, episodes, noise};
 use crate::measure::summary::PRINTABLE;
 use crate::plan::{Case, Load};
-use crate::record::{Check, Interval, LatencySummary, Percentile, TaggedInterval, Trial};
+use crate::record::{Check, ClockDoubt, Interval, LatencySummary, Percentile, TaggedInterval, Trial};
 use crate::stats::quantile::{MIN_BLOCKS, TimeBlock, block_interval, effective_exceedances};
 
 /// The fewest blocks from which an interval is computed at all; below [`MIN_BLOCKS`] it is marked
@@ -73,12 +73,13 @@ fn bound(summary: &mut LatencySummary, blocks: &[&TaggedInterval]) {
             }));
         }
     }
+    let clocks = summary.clocks;
     for (p, counts) in summary.percentiles.iter_mut().zip(counts) {
-        percentile(p, &all, &counts);
+        percentile(p, &all, &counts, clocks);
     }
 }
 
-fn percentile(p: &mut Percentile, all: &Histogram<u64>, blocks: &[episodes::TailInterval]) {
+fn percentile(p: &mut Percentile, all: &Histogram<u64>, blocks: &[episodes::TailInterval], clocks: Option<ClockDoubt>) {
     if p.value_ns.is_none() {
         return;
     }
@@ -86,7 +87,13 @@ fn percentile(p: &mut Percentile, all: &Histogram<u64>, blocks: &[episodes::Tail
     let Some(found) = block_interval(&counts, p.quantile, 0.05) else { return };
     let n = all.len();
     let at = |rank: u64| all.value_at_quantile(((rank as f64 - 0.5) / n as f64).clamp(0.0, 1.0)).min(all.max());
-    p.ci95_ns = Some((found.ranks.0.map_or(all.min(), at), found.ranks.1.map(at)));
+    let samples = (found.ranks.0.map_or(all.min(), at), found.ranks.1.map(at));
+    p.ci95_ns = match clocks.map(|doubt| doubt.bound_ns) {
+        None => Some(samples),
+        // Each sample is wrong by so much at most, and so is each percentile.
+        Some(Some(bound)) => Some((samples.0.saturating_sub(bound), samples.1.map(|high| high.saturating_add(bound)))),
+        Some(None) => None,
+    };
     p.phi = Some(found.phi);
     p.reliable = Some(found.reliable);
     let effective = effective_exceedances(n, p.quantile, found.phi);
@@ -124,6 +131,11 @@ mod tests {
     /// A trial of 30 blocks of a second, 1000 messages each; `scale` is the mean latency of a block
     /// in microseconds.
     fn judged(scale: impl Fn(u64) -> f64) -> Trial {
+        judged_with(scale, None)
+    }
+
+    /// The same, of agents whose clocks are known so well.
+    fn judged_with(scale: impl Fn(u64) -> f64, clocks: Option<ClockDoubt>) -> Trial {
         let record = sample::record();
         let (mut trial, case) = (record.trials[1].clone(), record.plan.cases[0].clone());
         let (mut log, mut intervals, mut all) = (Vec::new(), Vec::new(), Histogram::<u64>::new(3).unwrap());
@@ -145,6 +157,7 @@ mod tests {
             log.push(TaggedInterval { tag: "e2e".into(), start_s: b as f64, length_s: 1.0, histogram: Packed::of(&h) });
         }
         let summary = crate::measure::summary::summarise(&all, 0, 0, 0, &[0.5, 0.99, 0.999]);
+        let summary = LatencySummary { clocks, ..summary };
         trial.workloads[0].latency = BTreeMap::from([("e2e".to_string(), summary)]);
         trial.workloads[0].ledger.lost = 0;
         trial.validity.clear();
@@ -221,6 +234,20 @@ mod tests {
         let (mut trial, case) = (record.trials[1].clone(), &record.plan.cases[0]);
         judge(&mut trial, case, &sample::intervals()[2..6], &[]);
         assert_eq!(["V7", "V8"].map(|id| status(&trial, id)), [crate::record::Status::NotJudged; 2]);
+    }
+
+    /// What the clocks of two agents may be wrong by is on both sides of each interval.
+    #[test]
+    fn clocks_are_in_the_interval_of_a_percentile() {
+        let interval = |clocks| {
+            let trial = judged_with(|_| 100.0, clocks);
+            trial.workloads[0].latency["e2e"].at(0.5).unwrap().ci95_ns
+        };
+        let (low, high) = interval(None).unwrap();
+        let known = |bound_ns| Some(ClockDoubt { bound_ns });
+        assert_eq!(interval(known(Some(7_000))), Some((low - 7_000, Some(high.unwrap() + 7_000))));
+        assert_eq!(interval(known(Some(10 * low))), Some((0, Some(high.unwrap() + 10 * low))), "none is below zero");
+        assert_eq!(interval(known(None)), None);
     }
 
     #[test]

@@ -161,3 +161,19 @@ fn who_has_no_right_gets_in_at_no_agent() {
     let promised = it["workloads"][0]["promises"].as_array().unwrap();
     assert!(promised.iter().any(|p| p["promised"] == "intruders stay out" && p["kept"] == true), "{promised:?}");
 }
+
+#[test]
+fn the_members_of_a_group_of_redis_run_at_several_agents() {
+    let Some((_, _)) = needs::system("redis") else { return };
+    let workload = "pattern = \"queue-group\"\nproducers = 3\nconsumers = 3\nload.rate = \"900/s\"\n\
+                    delivery = { durable = true, dead-every = 50 }";
+    let bench = Bench::new(workload, 1.5);
+    bench.system("redis", "options = { claim-after = \"100ms\" }");
+    let alone = trial(&bench.run(&[]));
+    let it = together(&bench, 3);
+    assert_eq!(owed(&it), owed(&alone));
+    let [lost, dead, duplicated] = ledger(&it, ["lost", "dead_lettered", "duplicated"]);
+    assert!(lost == 0 && duplicated == 0 && dead >= 24, "{lost} lost, {duplicated} duplicated, {dead} dead letters");
+    let received: Vec<u64> = it["agents"].as_array().unwrap().iter().map(|a| a["received"].as_u64().unwrap()).collect();
+    assert!(received.iter().all(|n| *n > 0), "{received:?}");
+}

@@ -84,6 +84,14 @@ pub fn labelled(control: &str, name: &str, label: &str, spool: &Path) -> Process
     Process(child.unwrap())
 }
 
+/// The same, with a clock that the kernel has put ahead by so many seconds.
+pub fn shifted_agent(control: &str, name: &str, ahead: u64, spool: &Path) -> Process {
+    let mut command = Command::new("unshare");
+    command.args(["--time", "--monotonic", &ahead.to_string(), "--fork", "--kill-child", "--", PROGRAM]);
+    command.args(["agent", "--control", control, "--name", name, "--spool", spool.to_str().unwrap()]);
+    Process(command.stderr(Stdio::null()).spawn().unwrap())
+}
+
 /// So many agents, `a0` to `a9`.
 pub fn agents(control: &str, n: u32, spool: &Path) -> Vec<Process> {
     (0..n).map(|i| agent(control, &format!("a{i}"), spool)).collect()

@@ -107,6 +107,8 @@ pub struct RedisDriver {
     workloads: Vec<Workload>,
     facts: Facts,
     incidents: Incidents,
+    /// Another process takes away what there is.
+    joins: bool,
 }
 
 /// A value in words.
@@ -194,6 +196,11 @@ impl Driver for RedisDriver {
     type Consumer = RedisConsumer;
     const STORES: bool = true;
 
+    /// Streams and groups are made by whoever comes first.
+    fn joins(_: &Workload) -> bool {
+        true
+    }
+
     fn options() -> Vec<OptionSet> {
         vec![OptionSet::of::<RedisOptions>(RedisOptions::check)]
     }
@@ -203,7 +210,8 @@ impl Driver for RedisDriver {
         let (endpoint, incidents) = (RedisEndpoint::of(&target)?, Incidents::default());
         let mut connection = RedisConnection::open(&endpoint, &incidents, "msgbench-admin").await?;
         let facts = describe(&mut connection).await?;
-        Ok(Self { endpoint, run: target.run, options, workloads: workloads.to_vec(), facts, incidents })
+        let (workloads, joins) = (workloads.to_vec(), target.joins);
+        Ok(Self { endpoint, run: target.run, options, workloads, facts, incidents, joins })
     }
     fn facts(&self) -> &Facts {
         &self.facts
@@ -245,6 +253,9 @@ impl Driver for RedisDriver {
     }
 
     async fn cleanup(self) -> Result<(), DriverError> {
+        if self.joins {
+            return Ok(());
+        }
         let mut connection = RedisConnection::open(&self.endpoint, &self.incidents, "msgbench-admin").await?;
         for workload in 0..self.workloads.len() {
             let mut command = cmd("DEL");

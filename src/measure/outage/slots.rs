@@ -141,8 +141,10 @@ impl DoneCell {
         if took > deadline {
             return;
         }
-        if self.timely == 0 || offset < self.first {
-            (self.first, self.first_took) = (offset, micros(took));
+        // Of two that were due at once the quicker one, so that the order of notes is no matter.
+        let this = (offset, micros(took));
+        if self.timely == 0 || this < (self.first, self.first_took) {
+            (self.first, self.first_took) = this;
         }
         self.last = self.last.max(offset);
         self.timely += 1;
@@ -157,7 +159,7 @@ impl DoneCell {
         if other.timely == 0 {
             return;
         }
-        if self.timely == 0 || other.first < self.first {
+        if self.timely == 0 || (other.first, other.first_took) < (self.first, self.first_took) {
             (self.first, self.first_took) = (other.first, other.first_took);
         }
         self.last = self.last.max(other.last);

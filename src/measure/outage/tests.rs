@@ -353,3 +353,57 @@ fn faults_of_one_moment_share_what_follows() {
     let until: Vec<Nanos> = windows.iter().map(|w| w.until - ORIGIN).collect();
     assert_eq!(until, [3 * SECOND, 3 * SECOND, 9 * SECOND]);
 }
+
+proptest! {
+    /// What several processes noted, each in its own clock, is what one would have, after it was
+    /// written, read, and put into one clock.
+    #[test]
+    fn what_processes_noted_apart_is_what_one_notes(
+        messages in prop::collection::vec((0u64..3, 0u64..900, 0u64..400, 0usize..3), 1..200), shifts in prop::array::uniform3(0u64..5_000),
+    ) {
+        let grid = |shift: Nanos| SlotGrid::new(ORIGIN + shift, SECOND, 3, 2, 100 * MS);
+        let mut whole = OutageLog::new(grid(0));
+        let mut parts = shifts.map(|shift| OutageLog::new(grid(shift * MS)));
+        for (lane, due, took, at) in messages {
+            let note = |log: &mut OutageLog, shift: Nanos| {
+                let (due, done) = (ORIGIN + shift + due * MS, ORIGIN + shift + (due + took) * MS);
+                log.due(lane, due);
+                log.acked(lane, due, done);
+                log.delivered(1, lane, due, done);
+                log.note(Mishap::Duplicated, done);
+            };
+            note(&mut whole, 0);
+            note(&mut parts[at], shifts[at] * MS);
+        }
+        let text = |log: &OutageLog| serde_json::to_string(log).unwrap();
+        let [first, others @ ..] = parts.map(|part| {
+            let read: OutageLog = serde_json::from_str(&text(&part)).unwrap();
+            assert!(read.sound());
+            read.begins_at(ORIGIN)
+        });
+        let mut joined = first;
+        others.into_iter().for_each(|part| joined.merge(part));
+        // Both are too long to be printed.
+        prop_assert!(text(&joined) == text(&whole));
+    }
+}
+
+#[test]
+fn a_log_that_is_not_of_its_grid_is_not_sound() {
+    let mut log = OutageLog::new(SlotGrid::new(ORIGIN, SECOND, 2, 1, 100 * MS));
+    log.due(1, ORIGIN + MS);
+    log.delivered(0, 1, ORIGIN + MS, ORIGIN + 2 * MS);
+    assert!(log.sound());
+    let whole = serde_json::to_value(&log).unwrap();
+    let broken = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut other = whole.clone();
+        change(&mut other);
+        !serde_json::from_value::<OutageLog>(other).unwrap().sound()
+    };
+    assert!(broken(&|v| drop(v["due"].as_array_mut().unwrap().pop())));
+    assert!(broken(&|v| drop(v["read"]["cells"].as_array_mut().unwrap().pop())));
+    assert!(broken(&|v| drop(v["read"]["by_arrival"].as_array_mut().unwrap().pop())));
+    assert!(broken(&|v| drop(v["read"]["ladder"]["counts"].as_array_mut().unwrap().pop())));
+    assert!(broken(&|v| v["grid"]["width"] = 0.into()));
+    assert!(broken(&|v| v["grid"]["slots"] = u64::MAX.into()));
+}

@@ -32,6 +32,9 @@ pub struct AgentResult {
     pub state: AgentState,
     /// Its clock beside that of the coordinator.
     pub clock: ClockOffset,
+    /// Its clock beside those of other agents, as far as it has exchanged readings with them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<PeerClock>,
     /// Producers and consumers that it ran.
     pub producers: u32,
     pub consumers: u32,
@@ -91,9 +94,40 @@ pub struct ClockOffset {
     /// A clock stepped, or changed its rate: by so much at least.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stepped_ns: Option<Nanos>,
+    /// The first agent that has the same clock, as both run on one host: both have its offset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub same_as: Option<u32>,
+}
+
+/// What an agent's own exchanges with another one say of their clocks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PeerClock {
+    /// `AgentResult::index` of the other.
+    pub with: u32,
+    pub exchanges: u32,
+    /// The difference of the two offsets was wrong by so much at most, from the start of load to
+    /// the end of the trial, by these exchanges alone; null where they say nothing.
+    pub bound_ns: Option<Nanos>,
+    /// By so much these exchanges contradict those of the coordinator with both; absent where the
+    /// three agree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apart_ns: Option<Nanos>,
 }
 
 impl AgentResult {
+    /// By how much a time from this agent to another may be wrong, ns: by what the coordinator's
+    /// exchanges with both leave open, or those between the two, whichever is less; `None` where
+    /// neither is known.
+    pub fn one_way_bound(&self, other: &Self) -> Option<Nanos> {
+        let clock = |a: &Self| a.clock.same_as.unwrap_or(a.index);
+        if clock(self) == clock(other) {
+            return Some(0);
+        }
+        let through = self.clock.bound_ns.zip(other.clock.bound_ns).map(|(a, b)| a.saturating_add(b));
+        let of = |a: &Self, b: &Self| a.peers.iter().find(|p| p.with == b.index).and_then(|p| p.bound_ns);
+        [through, of(self, other), of(other, self)].into_iter().flatten().min()
+    }
+
     /// Whether its part of the result is there.
     pub fn delivered(&self) -> bool {
         !matches!(self.state, AgentState::Lost { .. })

@@ -6,6 +6,7 @@
 
 mod agent;
 mod fault;
+mod headlines;
 mod outage;
 mod result;
 mod search;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use agent::*;
 pub use fault::*;
+pub use headlines::*;
 pub use outage::*;
 pub use result::*;
 pub use search::*;

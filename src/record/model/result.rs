@@ -22,7 +22,8 @@ pub struct WorkloadResult {
     /// One summary for each kind of latency: `e2e`, `e2e.service`, `rtt`, `rtt.service`, `ack`,
     /// `ack.service`, `lag`.
     ///
-    /// With slow consumers also `e2e.slow`; with a backlog `ack.before-replay`,
+    /// With slow consumers also `e2e.slow`; of agents whose clocks differ `e2e.same-agent`, of the
+    /// messages whose sender and receiver are one agent; with a backlog `ack.before-replay`,
     /// `ack.during-replay`, `ack.after-replay` and the same of `e2e`.
     pub latency: BTreeMap<String, LatencySummary>,
     /// What the system promised of these messages, and whether it kept it.
@@ -79,37 +80,7 @@ pub struct MemberEffect {
     pub latest_s: Option<f64>,
 }
 
-/// The latencies from the intended time; the first of them that a workload has heads it.
-pub const RESPONSES: [&str; 3] = ["e2e", "rtt", "ack"];
-/// The same from sending: all there is where messages have no intended time.
-const SERVICES: [&str; 3] = ["e2e.service", "rtt.service", "ack.service"];
-
-/// The latency that heads a workload, with its name: its response, or, without intended times, the
-/// service latency.
-pub fn headline(all: &BTreeMap<String, LatencySummary>) -> Option<(&'static str, &LatencySummary)> {
-    first_of(all, &RESPONSES).or_else(|| first_of(all, &SERVICES))
-}
-
-fn first_of<'a>(
-    all: &'a BTreeMap<String, LatencySummary>,
-    names: &[&'static str],
-) -> Option<(&'static str, &'a LatencySummary)> {
-    let measured = |l: &&LatencySummary| l.count + l.lost > 0;
-    names.iter().find_map(|name| Some((*name, all.get(*name).filter(measured)?)))
-}
-
 impl WorkloadResult {
-    /// The response latency that heads the workload, with its name; `None` where messages have no
-    /// intended time.
-    pub fn response(&self) -> Option<(&'static str, &LatencySummary)> {
-        first_of(&self.latency, &RESPONSES)
-    }
-
-    /// See [`headline`].
-    pub fn headline(&self) -> Option<(&'static str, &LatencySummary)> {
-        headline(&self.latency)
-    }
-
     /// Messages that were owed and never arrived; where nobody receives and all is read back, those
     /// that were not there.
     pub fn lost(&self) -> u64 {
@@ -339,6 +310,17 @@ pub struct LatencySummary {
     /// The percentile curve: points of rising quantile up to the last sample, for the chart.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub curve: Vec<(f64, Nanos)>,
+    /// By how much each sample may be wrong because sender and receiver have different clocks;
+    /// absent where both ends are read off one clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clocks: Option<ClockDoubt>,
+}
+
+/// By how much a time from one clock to another may be wrong, up or down.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ClockDoubt {
+    /// Nanoseconds, of the two agents whose clocks are known least; null where one is not known.
+    pub bound_ns: Option<Nanos>,
 }
 
 impl LatencySummary {
@@ -361,7 +343,8 @@ pub struct Percentile {
     /// Whether enough samples stand behind it to be shown: at least 10 above it.
     pub printable: bool,
     /// 95 % interval of this run's value, allowing for correlation between messages; null above is
-    /// beyond the largest.
+    /// beyond the largest. Where sender and receiver have different clocks, it is wider by their
+    /// bound on both sides (`clocks` of the latency).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ci95_ns: Option<(Nanos, Option<Nanos>)>,
     /// Over-dispersion: by how much correlation inflates the variance; n / phi messages would know

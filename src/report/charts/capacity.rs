@@ -7,8 +7,8 @@ use super::latency::log_axis;
 use crate::plan::gate::Comparator;
 use crate::plan::metric::{Quantity, Unit};
 use crate::plan::{Case, Load};
-use crate::record::{RESPONSES, Record, Status, Trial};
-use crate::report::words::view::{ShownLatency, quantile_name, response, trials, usable};
+use crate::record::{Headlines, RESPONSES, Record, Status, Trial};
+use crate::report::words::view::{ShownLatency, quantile_name, trials, usable};
 use crate::stats::median;
 use crate::units::{Rate, latency};
 
@@ -81,7 +81,10 @@ fn overloaded(trial: &Trial) -> bool {
 }
 
 fn points(record: &Record, sweep: &Sweep<'_>, quantile: f64) -> Vec<CapacityPoint> {
-    let value = |t: &Trial| match ShownLatency::of(t.workloads.get(sweep.workload).and_then(response)?.1.at(quantile)) {
+    let heads = Headlines::of([record]);
+    let latency =
+        |t: &Trial| Some(heads.latency(sweep.workload, t.workloads.get(sweep.workload)?)?.1.at(quantile).copied());
+    let value = |t: &Trial| match ShownLatency::of(latency(t)?.as_ref()) {
         ShownLatency::Finite(ns) if ns > 0 => Some(ns as f64),
         ShownLatency::Infinite => Some(f64::INFINITY),
         _ => None,

@@ -3,7 +3,7 @@
 
 use crate::compare::{Comparison, ComparisonRow, SideSample, Verdict};
 use crate::plan::metric::{Quantity, Unit};
-use crate::record::{LatencySummary, Trial};
+use crate::record::{Headlines, LatencySummary, Trial};
 use crate::report::charts::axis::{Axis, AxisScale};
 use crate::report::charts::bars::from_zero;
 use crate::report::charts::chart::{
@@ -11,7 +11,6 @@ use crate::report::charts::chart::{
 };
 use crate::report::charts::latency::{ENOUGH, curve, log_axis};
 use crate::report::words::groups::{ChartGroup, ChartSide};
-use crate::report::words::view::response;
 use crate::stats::{median, shift};
 use crate::units::three_digits;
 
@@ -221,8 +220,8 @@ fn middle(runs: &[Vec<(f64, f64)>]) -> Vec<(f64, f64, f64, f64)> {
 }
 
 /// The latency that heads a workload, as a chart of a group shows it.
-fn headline(trial: &Trial, workload: usize) -> Option<(&'static str, &LatencySummary)> {
-    trial.workloads.get(workload).and_then(response)
+fn headline<'t>(heads: &Headlines, trial: &'t Trial, workload: usize) -> Option<(&'static str, &'t LatencySummary)> {
+    heads.latency(workload, trial.workloads.get(workload)?)
 }
 
 /// The percentile curves of a group, a chart for each workload.
@@ -232,13 +231,14 @@ pub fn percentiles(group: &ChartGroup<'_>) -> Vec<Chart> {
 }
 
 fn percentile_chart(group: &ChartGroup<'_>, workload: usize) -> Option<Chart> {
+    let heads = Headlines::of(group.sides.iter().map(|s| s.record));
     let of = |(at, side): (usize, &ChartSide<'_>)| {
-        let runs: Vec<_> = side.valid().filter_map(|t| headline(t, workload)).map(|(_, l)| curve(l)).collect();
+        let runs: Vec<_> = side.valid().filter_map(|t| headline(&heads, t, workload)).map(|(_, l)| curve(l)).collect();
         SideCurves { at, middle: middle(&runs), runs }
     };
     let curves: Vec<SideCurves> = group.sides.iter().enumerate().map(of).filter(|c| !c.middle.is_empty()).collect();
     let first = &group.sides[curves.first()?.at];
-    let kind = first.valid().find_map(|t| headline(t, workload)).map_or("response", |h| h.0);
+    let kind = first.valid().find_map(|t| headline(&heads, t, workload)).map_or("response", |h| h.0);
     let name = if first.case.workloads.len() > 1 { &first.case.workloads[workload].name } else { "" };
     let part = if name.is_empty() { String::new() } else { format!(" / {name}") };
     let title = format!("{}{part}: latency by percentile ({kind})", group.name);

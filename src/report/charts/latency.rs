@@ -5,8 +5,8 @@ use super::canvas::SERIES;
 use super::chart::{Chart, Plot, Shape, Weight, hovers, line, named};
 use crate::plan::metric::Unit;
 use crate::plan::{Case, Workload};
-use crate::record::{Interval, LatencySummary, Record};
-use crate::report::words::view::{label, median_trial, response, trials, usable};
+use crate::record::{Headlines, Interval, LatencySummary, Record, Trial};
+use crate::report::words::view::{label, median_trial, trials, usable};
 use crate::units::Nanos;
 
 /// Fewer samples than this above a point of a curve, and it is not drawn.
@@ -56,7 +56,9 @@ pub fn percentiles(record: &Record) -> Vec<Chart> {
     let points = || lines.iter().flatten().flat_map(|c| &c.runs).flatten();
     let x = Axis::nines(points().map(|p| p.0).fold(1.0, f64::max));
     let y = log_axis(points().map(|p| p.1));
-    let kind = record.trials.iter().flat_map(|t| &t.workloads).find_map(response).map_or("response", |r| r.0);
+    let heads = Headlines::of([record]);
+    let mut all = record.trials.iter().flat_map(|t| t.workloads.iter().enumerate());
+    let kind = all.find_map(|(i, w)| heads.latency(i, w)).map_or("response", |r| r.0);
     let caption = format!(
         "One bold line for each case at its median trial, thin lines for the other valid trials. Lines end where fewer than {ENOUGH} samples lie above, or where lost messages begin."
     );
@@ -96,11 +98,13 @@ impl CaseCurves {
 }
 
 fn curves(record: &Record, part: &[(&Case, &Workload, usize)]) -> Vec<CaseCurves> {
+    let heads = Headlines::of([record]);
     let of = |(case, workload, index): &(&Case, &Workload, usize)| {
         let median = median_trial(record, &case.id, *index);
         let mut all: Vec<_> = trials(record, &case.id).filter(|t| usable(t)).collect();
         all.sort_by_key(|t| median.is_some_and(|m| std::ptr::eq(m, *t)));
-        let runs = all.iter().filter_map(|t| Some(curve(t.workloads.get(*index).and_then(response)?.1))).collect();
+        let latency = |t: &&Trial| Some(curve(heads.latency(*index, t.workloads.get(*index)?)?.1));
+        let runs = all.iter().filter_map(latency).collect();
         CaseCurves { label: label(case, workload), runs }
     };
     part.iter().map(of).collect()

@@ -8,8 +8,8 @@ use super::series::RunSeries;
 use super::timeline::{self, TrialTrack};
 use super::{bars, capacity, demand, outages, search};
 use crate::plan::{Case, Workload};
-use crate::record::{Record, Trial};
-use crate::report::words::view::{label, median_trial, response, trials};
+use crate::record::{Headlines, Record, Trial};
+use crate::report::words::view::{label, median_trial, trials};
 
 /// Heat maps of a page; further cases have lines. It bounds the page, and nobody compares more.
 pub const MAPS: usize = 12;
@@ -71,9 +71,14 @@ pub fn shown<'a>(record: &'a Record, case: &'a Case, workload: usize) -> Option<
 }
 
 /// The heat map of a trial, and how many of its messages are in no cell.
-pub fn heat(series: &RunSeries<'_>, trial: &Trial, case: &Case, workload: usize) -> Option<(HeatMap, u64)> {
+pub fn heat(
+    series: &RunSeries<'_>,
+    heads: &Headlines,
+    trial: &Trial,
+    (case, workload): (&Case, usize),
+) -> Option<(HeatMap, u64)> {
     let plan = case.workloads.get(workload)?;
-    let (kind, summary) = trial.workloads.get(workload).and_then(response)?;
+    let (kind, summary) = heads.latency(workload, trial.workloads.get(workload)?)?;
     let log = (series.read)(trial.hlog.as_deref()?)?;
     let tag = if case.workloads.len() > 1 { format!("{}/{kind}", plan.name) } else { kind.to_string() };
     Some((HeatMap::read(&log, &tag, &series.of(trial, &plan.name))?, summary.lost))
@@ -96,10 +101,10 @@ struct CaseRow<'a> {
 }
 
 fn over_time(record: &Record, series: &RunSeries<'_>) -> Vec<TimeCharts> {
-    let mut maps = 0;
+    let (mut maps, heads) = (0, Headlines::of([record]));
     let row = |(case, workload, index)| {
         let trial = shown(record, case, index);
-        let heat = trial.filter(|_| maps < MAPS).and_then(|t| heat(series, t, case, index));
+        let heat = trial.filter(|_| maps < MAPS).and_then(|t| heat(series, &heads, t, (case, index)));
         maps += usize::from(heat.is_some());
         CaseRow { name: label(case, workload), trial, workload, heat }
     };

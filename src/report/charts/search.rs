@@ -8,9 +8,8 @@ use crate::plan::gate::{Comparator, Expectation};
 use crate::plan::metric::{Quantity, Statistic, Unit};
 use crate::plan::search::{Ending, Parameter, Purpose, SearchPlan, Vote};
 use crate::record::value::value;
-use crate::record::{Record, SearchResult, SearchTrial, Trial};
+use crate::record::{Headlines, Record, SearchResult, SearchTrial, Trial};
 use crate::report::words::capacity as words;
-use crate::report::words::view::response;
 use crate::stats::median;
 
 /// Above this ratio of the highest load to the answer the horizontal axis is logarithmic: the
@@ -55,7 +54,7 @@ fn height(record: &Record, search: &SearchPlan, trial: &Trial) -> Option<f64> {
         if asked.is_some_and(|name| *name != w.name) {
             return None;
         }
-        let kind = response(trial.workloads.get(index)?)?.0;
+        let kind = Headlines::of([record]).latency(index, trial.workloads.get(index)?)?.0;
         let p99 = || Quantity::Latency(kind.into(), Statistic::Quantile(0.99));
         let quantity = limit.map_or_else(p99, |l| l.metric.quantity.clone());
         value(trial, index, &quantity).map(|o| o.value)

@@ -9,6 +9,7 @@ use super::run::{MAPS, heat, marks, shown};
 use super::series::RunSeries;
 use super::timeline::{self, TrialTrack};
 use crate::compare::foreign::is_foreign;
+use crate::record::Headlines;
 use crate::report::words::groups::{ChartGroup, ChartSide};
 
 /// The series of the result that a side is from.
@@ -31,7 +32,7 @@ pub fn maps(groups: &[ChartGroup<'_>], series_of: SeriesOf<'_>) -> (Vec<Chart>, 
                 let Some(series) = series_of(side).filter(|_| found.len() < MAPS) else { continue };
                 let Some(trial) = shown(side.record, side.case, index) else { continue };
                 let name = name(group, side, index);
-                match heat(&series, trial, side.case, index) {
+                match heat(&series, &Headlines::of([side.record]), trial, (side.case, index)) {
                     Some((map, lost)) => {
                         found.push((format!("{name} (round {})", trial.round), map, lost, marks(trial)))
                     }

@@ -10,8 +10,8 @@ use std::fmt::Write;
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
-use crate::record::{LatencySummary, Record, Trial, WorkloadResult};
-use crate::report::words::view::{quantile_name, response, trials, usable};
+use crate::record::{Headlines, LatencySummary, Record, Trial, WorkloadResult};
+use crate::report::words::view::{quantile_name, trials, usable, widest_clocks};
 use crate::stats::{median, shift::median_interval};
 
 /// A distribution of response latencies for [`openmetrics`].
@@ -49,6 +49,7 @@ struct BencherSeries<'a> {
     workload: &'a str,
     trials: Vec<&'a Trial>,
     index: usize,
+    heads: Headlines,
 }
 
 impl BencherSeries<'_> {
@@ -62,16 +63,23 @@ impl BencherSeries<'_> {
         )
     }
     fn latencies(&self) -> Vec<&LatencySummary> {
-        self.trials.iter().filter_map(|t| response(t.workloads.get(self.index)?)).map(|(_, l)| l).collect()
+        let all = self.trials.iter();
+        all.filter_map(|t| self.heads.latency(self.index, t.workloads.get(self.index)?)).map(|(_, l)| l).collect()
     }
     /// (median, 95 % interval) of a quantile in nanoseconds; infinite where messages were lost.
     fn quantile(&self, q: f64) -> Option<(f64, Option<(f64, f64)>)> {
-        let found: Vec<_> = self.latencies().into_iter().filter_map(|l| l.at(q)).collect();
+        let all = self.latencies();
+        let found: Vec<_> = all.iter().filter_map(|l| l.at(q)).collect();
         if found.is_empty() || found.iter().any(|p| !p.firm()) {
             return None;
         }
         let values: Vec<f64> = found.iter().map(|p| p.value_ns.map_or(f64::INFINITY, |v| v as f64)).collect();
-        Some((median(&values)?, median_interval(&values, 0.95)))
+        let (value, interval) = (median(&values)?, median_interval(&values, 0.95));
+        let Some(doubt) = widest_clocks(all) else { return Some((value, interval)) };
+        // What two clocks leave open is in the interval, also in that of one run.
+        let bound = doubt.bound_ns.map_or(f64::INFINITY, |ns| ns as f64);
+        let (low, high) = interval.unwrap_or((value, value));
+        Some((value, Some(((low - bound).max(0.0), high + bound))))
     }
     fn delivered(&self) -> Option<(f64, Option<(f64, f64)>)> {
         let values: Vec<f64> =
@@ -87,7 +95,7 @@ impl BencherSeries<'_> {
 
 fn series(record: &Record) -> Vec<BencherSeries<'_>> {
     let of = |c: &'_ crate::plan::Case| c.workloads.len();
-    let mut list = Vec::new();
+    let (mut list, heads) = (Vec::new(), Headlines::of([record]));
     for case in &record.plan.cases {
         for index in 0..of(case) {
             let trials: Vec<&Trial> = trials(record, &case.id).filter(|t| usable(t)).collect();
@@ -99,6 +107,7 @@ fn series(record: &Record) -> Vec<BencherSeries<'_>> {
                     workload: &case.workloads[index].name,
                     trials,
                     index,
+                    heads: heads.clone(),
                 });
             }
         }

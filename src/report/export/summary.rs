@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::compare::{Comparison, ExpectResult};
 use crate::plan::search::{Ending, SearchPlan, Tally};
-use crate::record::{Ledger, Record, Status, Trial};
-use crate::report::words::view::{response, trials, usable};
+use crate::record::{ClockDoubt, Headlines, LatencySummary, Ledger, Record, Status, Trial};
+use crate::report::words::view::{clocks_words, trials, usable, widest_clocks};
 use crate::report::words::{answer, demand};
 use crate::units::{Nanos, latency};
 
@@ -101,7 +101,8 @@ pub struct CaseSummary {
     pub point: BTreeMap<String, String>,
     pub workload: String,
     /// The kind of latency: `e2e`, `rtt`, `ack`, or the same with `.service` where messages have no
-    /// intended time; null where none was measured.
+    /// intended time; `e2e.same-agent` where the clocks of agents blur `e2e`; null where none was
+    /// measured.
     pub latency: Option<String>,
     /// The median over the valid trials, the lower of two; null where it is infinite or unknown:
     /// see `p50`.
@@ -111,6 +112,10 @@ pub struct CaseSummary {
     /// stand behind it.
     pub p50: String,
     pub p99: String,
+    /// By how much both may be wrong because sender and receiver have different clocks; absent
+    /// where one clock is enough.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clocks: Option<ClockDoubt>,
     /// Deliveries owed, and what became of them, over the valid trials; over all that ended, where
     /// none is valid.
     pub expected: u64,
@@ -182,7 +187,7 @@ fn searches<'r>(record: &'r Record, search: &'r SearchPlan) -> impl Iterator<Ite
 }
 
 fn cases(record: &Record) -> Vec<CaseSummary> {
-    let mut out = Vec::new();
+    let (mut out, heads) = (Vec::new(), Headlines::of([record]));
     for case in &record.plan.cases {
         let all: Vec<&Trial> = trials(record, &case.id).collect();
         if all.is_empty() {
@@ -191,21 +196,25 @@ fn cases(record: &Record) -> Vec<CaseSummary> {
         let valid: Vec<&Trial> = all.iter().copied().filter(|t| usable(t)).collect();
         let counted = if valid.is_empty() { &all } else { &valid };
         for (index, workload) in case.workloads.iter().enumerate() {
-            let of = |trial: &Trial| trial.workloads.get(index).and_then(response).map(|(kind, _)| kind);
+            let found: Vec<Option<(&str, &LatencySummary)>> =
+                counted.iter().map(|t| heads.latency(index, t.workloads.get(index)?)).collect();
+            let clocks = widest_clocks(found.iter().flatten().map(|(_, l)| *l));
             let sum = |field: fn(&Ledger) -> u64| {
                 counted.iter().filter_map(|t| t.workloads.get(index)).map(|w| field(&w.ledger)).sum()
             };
-            let (p50, p99) = (middle(&valid, index, 0.5), middle(&valid, index, 0.99));
+            let of_valid: Vec<_> = if valid.is_empty() { Vec::new() } else { found.clone() };
+            let (p50, p99) = (middle(&of_valid, 0.5), middle(&of_valid, 0.99));
             out.push(CaseSummary {
                 case: case.id.clone(),
                 system: record.plan.systems.get(case.system).map_or_else(String::new, |s| s.name.clone()),
                 point: case.point.iter().cloned().collect(),
                 workload: workload.name.clone(),
-                latency: counted.iter().find_map(|t| of(t)).map(str::to_owned),
+                latency: found.iter().flatten().next().map(|(kind, _)| (*kind).to_owned()),
                 p50_ns: p50.flatten(),
                 p99_ns: p99.flatten(),
-                p50: shown(p50),
-                p99: shown(p99),
+                p50: shown(p50, clocks),
+                p99: shown(p99, clocks),
+                clocks,
                 expected: sum(|l| l.expected),
                 lost: sum(|l| l.lost),
                 duplicated: sum(|l| l.duplicated),
@@ -221,21 +230,22 @@ fn cases(record: &Record) -> Vec<CaseSummary> {
 
 /// The middle of a percentile over trials: `None` where one of them has too few samples for it,
 /// `Some(None)` where it is infinite.
-fn middle(trials: &[&Trial], workload: usize, quantile: f64) -> Option<Option<Nanos>> {
-    let value = |trial: &Trial| {
-        let (_, latency) = trial.workloads.get(workload).and_then(response)?;
+fn middle(trials: &[Option<(&str, &LatencySummary)>], quantile: f64) -> Option<Option<Nanos>> {
+    let value = |found: &Option<(&str, &LatencySummary)>| {
+        let (_, latency) = (*found)?;
         latency.at(quantile).filter(|p| p.printable).map(|p| p.value_ns)
     };
-    let mut values: Vec<Option<Nanos>> = trials.iter().map(|t| value(t)).collect::<Option<_>>()?;
+    let mut values: Vec<Option<Nanos>> = trials.iter().map(value).collect::<Option<_>>()?;
     values.sort_by_key(|v| v.unwrap_or(Nanos::MAX));
     values.get(values.len().saturating_sub(1) / 2).copied()
 }
 
-fn shown(value: Option<Option<Nanos>>) -> String {
+/// `1.00us`, `1.00us +/- 20 ns` where two clocks are in it.
+fn shown(value: Option<Option<Nanos>>, clocks: Option<ClockDoubt>) -> String {
     match value {
         None => "-".into(),
         Some(None) => "inf".into(),
-        Some(Some(ns)) => latency(ns),
+        Some(Some(ns)) => format!("{} {}", latency(ns), clocks_words(clocks)).trim_end().to_owned(),
     }
 }
 
@@ -335,7 +345,7 @@ mod tests {
             assert_eq!((case.trials, case.trials_valid), (of.len(), valid.len()));
             let index = valid.iter().find_map(|t| t.workloads.iter().position(|w| w.name == case.workload));
             if let (Some(ns), Some(index)) = (case.p99_ns, index) {
-                let all: Vec<_> = valid.iter().filter_map(|t| response(&t.workloads[index])?.1.at(0.99)).collect();
+                let all: Vec<_> = valid.iter().filter_map(|t| t.workloads[index].headline()?.1.at(0.99)).collect();
                 assert!(all.iter().any(|p| p.value_ns == Some(ns)), "{case:?}");
                 assert_eq!(case.p99, latency(ns));
             }
@@ -343,10 +353,24 @@ mod tests {
     }
 
     #[test]
+    fn clocks_of_agents_stand_with_the_times() {
+        let case = |bound_us| {
+            let record = crate::compare::sample::by_agents(Some(bound_us), true);
+            serde_json::to_value(of_run(&record, &[], 0, None)).unwrap()["summary"]["cases"][0].clone()
+        };
+        let (known, blurred) = (case(12), case(90));
+        assert_eq!((&known["clocks"]["bound_ns"], known["latency"].as_str()), (&12_000.into(), Some("e2e")));
+        assert!(known["p50"].as_str().unwrap().ends_with("us +/- 12 µs"), "{known}");
+        assert_eq!((blurred.get("clocks"), blurred["latency"].as_str()), (None, Some("e2e.same-agent")));
+    }
+
+    #[test]
     fn what_is_lost_is_infinite_and_what_has_too_few_samples_is_unknown() {
         assert_eq!(
-            (shown(None), shown(Some(None)), shown(Some(Some(1000)))),
+            (shown(None, None), shown(Some(None), None), shown(Some(Some(1000)), None)),
             ("-".into(), "inf".into(), "1.00us".into())
         );
+        let doubt = Some(ClockDoubt { bound_ns: Some(20) });
+        assert_eq!(shown(Some(Some(1000)), doubt), "1.00us +/- 20 ns");
     }
 }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::record::{Check, Outcome, Record, Status, Trial, WorkloadResult};
+use crate::record::{Check, Headlines, Outcome, Record, Status, Trial, WorkloadResult};
 use crate::report::words::checks::plain;
 use crate::report::words::view::{
-    CellGrade, ShownLatency, TextTable, check_number, or_dash, response, sign, status_word, validity,
+    CellGrade, ShownLatency, TextTable, check_number, clocks_words, or_dash, sign, status_word, validity,
 };
 use crate::units::{count, three_digits};
 
@@ -29,9 +29,12 @@ pub fn trials_table(record: &Record) -> TextTable {
             "pacing",
         ],
     );
-    each(record, |name, trial, result| {
-        let (kind, l) = response(result).map_or(("-", None), |(k, l)| (k, Some(l)));
-        let at = |q| format!("{}{}", ShownLatency::of(l.and_then(|l| l.at(q))), sign(l, q));
+    let heads = Headlines::of([record]);
+    each(record, |name, trial, index, result| {
+        let (kind, l) = heads.latency(index, result).map_or(("-", None), |(k, l)| (k, Some(l)));
+        let clocks = clocks_words(l.and_then(|l| l.clocks));
+        let at =
+            |q| format!("{}{} {clocks}", ShownLatency::of(l.and_then(|l| l.at(q))), sign(l, q)).trim_end().to_owned();
         let (words, grade) = validity(&[trial]);
         table.rows.push(vec![
             name,
@@ -75,16 +78,16 @@ fn outcome(trial: &Trial) -> String {
     }
 }
 
-/// Calls `row` for each trial and workload with the name of the row.
-fn each(record: &Record, mut row: impl FnMut(String, &Trial, &WorkloadResult)) {
+/// Calls `row` for each trial and workload with the name of the row, and the workload's index.
+fn each(record: &Record, mut row: impl FnMut(String, &Trial, usize, &WorkloadResult)) {
     for trial in &record.trials {
-        for result in &trial.workloads {
+        for (index, result) in trial.workloads.iter().enumerate() {
             let name = if trial.workloads.len() > 1 {
                 format!("{} / {}", trial.case, result.name)
             } else {
                 trial.case.clone()
             };
-            row(name, trial, result);
+            row(name, trial, index, result);
         }
     }
 }
@@ -110,7 +113,7 @@ pub fn ledger_table(record: &Record) -> TextTable {
             ">foreign",
         ],
     );
-    each(record, |name, trial, result| {
+    each(record, |name, trial, _, result| {
         let l = &result.ledger;
         let figures = [
             l.scheduled,

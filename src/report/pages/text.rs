@@ -306,6 +306,20 @@ mod tests {
     }
 
     #[test]
+    fn clocks_of_agents_stand_with_the_times() {
+        let record = crate::compare::sample::by_agents(Some(12), true);
+        let text = summary(&record, TextStyle { why: true, width: 200, ..TextStyle::default() });
+        for said in ["0.40 ms +/- 12 µs of clocks", "Delivery times may be wrong by 12 µs", "e2e.same-agent"] {
+            assert!(text.contains(said), "{said}: {text}");
+        }
+        let page = crate::report::pages::markdown::page(&record, &[]);
+        assert!(page.contains("| clocks |") && page.contains("| +/- 12 µs |"), "{page}");
+        // What does not head the report stands with it all the same.
+        let aside = crate::report::pages::markdown::page(&crate::compare::sample::by_agents(Some(90), true), &[]);
+        assert!(aside.contains("| +/- 90 µs |"), "{aside}");
+    }
+
+    #[test]
     fn colours_add_nothing() {
         let plain = summary(&sample::record(), TextStyle::default());
         let mut stripped = summary(&sample::record(), TextStyle { color: true, ..TextStyle::default() });

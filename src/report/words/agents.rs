@@ -17,6 +17,7 @@ pub fn table(record: &Record) -> TextTable {
         ">received",
         ">began after",
         ">clock known to",
+        ">times to others known to",
         ">lag p99",
         ">response p99",
         ">busiest",
@@ -39,6 +40,7 @@ pub fn table(record: &Record) -> TextTable {
                 a.received.to_string(),
                 time(a.late_start_ns),
                 time(a.clock.bound_ns),
+                time(to_others(a, &trial.agents)),
                 time(a.lag_p99_ns),
                 time(a.response_p99_ns),
                 format!("{:.0} %", 100.0 * a.busiest),
@@ -49,6 +51,12 @@ pub fn table(record: &Record) -> TextTable {
         }
     }
     table
+}
+
+/// How wrong a time from an agent to another may be, of the one that is known least.
+fn to_others(agent: &AgentResult, all: &[AgentResult]) -> Option<Nanos> {
+    let others = all.iter().filter(|other| other.index != agent.index);
+    others.map(|other| agent.one_way_bound(other)).reduce(|a, b| Some(a?.max(b?))).flatten()
 }
 
 fn state(agent: &AgentResult) -> String {
@@ -72,20 +80,21 @@ mod tests {
         assert!(table(&record).rows.is_empty());
         let agent = AgentResult {
             name: "a1".into(),
-            clock: ClockOffset { offset_ns: 1, bound_ns: Some(120_000), exchanges: 40, stepped_ns: None },
+            clock: ClockOffset { offset_ns: 1, bound_ns: Some(120_000), exchanges: 40, ..ClockOffset::default() },
             late_start_ns: Some(50_000),
             scheduled: 100,
             ..AgentResult::default()
         };
         let lost = AgentResult {
             name: "a2".into(),
+            index: 1,
             state: AgentState::Lost { silent_s: 12.0, allowed: false },
             ..agent.clone()
         };
         record.trials[0].agents = vec![agent, lost];
         let shown = table(&record);
-        let cells = |row: usize| [2, 4, 8, 9, 14].map(|i| shown.rows[row][i].clone());
-        assert_eq!(cells(0), ["a1", "delivered", "50.0us", "120us", "OK"]);
+        let cells = |row: usize| [2, 4, 8, 9, 10, 15].map(|i| shown.rows[row][i].clone());
+        assert_eq!(cells(0), ["a1", "delivered", "50.0us", "120us", "240us", "OK"]);
         assert_eq!(cells(1)[1], "lost, silent for 12.0 s");
     }
 }

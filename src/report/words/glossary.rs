@@ -30,6 +30,10 @@ pub const TERMS: &[Term] = &[
         "lag",
         "How late a message was sent: sent minus due. It is the generator's own delay, or back-pressure of the system.",
     ),
+    term(
+        "clocks",
+        "By how much a time from one agent to another may be wrong, up or down, because each has its own clock: a bound that every exchange of readings allows, not an estimate. `one` where both ends are read off one clock. More messages or runs do not make it less.",
+    ),
     term("typical", "The median: half of the messages took less, half took more (p50)."),
     term("1 in 100", "99 of 100 messages arrived within this time, 1 in 100 took longer (p99)."),
     term(

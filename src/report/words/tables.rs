@@ -2,10 +2,10 @@
 //! promises.
 
 use super::view::{
-    CellGrade, ShownLatency, TextTable, label, median_trial, or_dash, quantile_name, quantiles, response, sign, trials,
-    usable,
+    CellGrade, ShownLatency, TextTable, label, median_trial, or_dash, quantile_name, quantiles, sign, trials, usable,
+    widest_clocks, with_clocks,
 };
-use crate::record::{Percentile, Record};
+use crate::record::{Headlines, Percentile, Record};
 use crate::units::{count, latency, three_digits};
 
 /// A percentile of one run with its 95 % interval: `451us [440us..462us]`; `~` where the interval
@@ -28,23 +28,30 @@ fn with_interval(p: Option<&Percentile>) -> String {
 pub fn intervals_table(record: &Record) -> TextTable {
     let quantiles = quantiles(record);
     let names: Vec<String> = quantiles.iter().map(|q| format!(">{}", quantile_name(*q))).collect();
-    let mut heads = vec!["case", ">round", "of"];
-    heads.extend(names.iter().map(String::as_str));
+    let (heads, mut doubts) = (Headlines::of([record]), Vec::new());
+    let mut columns = vec!["case", ">round", "of"];
+    columns.extend(names.iter().map(String::as_str));
     let mut table = TextTable::new(
         "Percentiles of the median trial, with the 95 % interval within that run (~: its blocks are too few or too short to rely on)",
-        &heads,
+        &columns,
     );
     for case in &record.plan.cases {
         for (index, workload) in case.workloads.iter().enumerate() {
             let Some(trial) = median_trial(record, &case.id, index) else { continue };
-            let Some((kind, summary)) = trial.workloads.get(index).and_then(response) else { continue };
+            let found = trial.workloads.get(index).and_then(|w| heads.latency(index, w));
+            let Some((kind, summary)) = found else { continue };
             if summary.percentiles.iter().all(|p| p.ci95_ns.is_none()) {
                 continue;
             }
             let mut row = vec![label(case, workload), trial.round.to_string(), kind.to_string()];
             row.extend(quantiles.iter().map(|q| with_interval(summary.at(*q))));
             table.rows.push(row);
+            doubts.push(summary.clocks);
         }
+    }
+    with_clocks(&mut table, 3, &doubts);
+    if doubts.iter().any(Option::is_some) {
+        table.caption.push_str("; what the clocks of two agents may be wrong by is in it");
     }
     table
 }
@@ -54,15 +61,17 @@ pub fn intervals_table(record: &Record) -> TextTable {
 pub fn other_latencies_table(record: &Record) -> TextTable {
     let quantiles = quantiles(record);
     let names: Vec<String> = quantiles.iter().map(|q| format!(">{}", quantile_name(*q))).collect();
-    let mut heads = vec!["case", "of"];
-    heads.extend(names.iter().map(String::as_str));
-    heads.extend([">max", ">lost"]);
-    let mut table = TextTable::new("Other latencies, median over the valid trials", &heads);
+    let (heads, mut doubts) = (Headlines::of([record]), Vec::new());
+    let mut columns = vec!["case", "of"];
+    columns.extend(names.iter().map(String::as_str));
+    columns.extend([">max", ">lost"]);
+    let mut table = TextTable::new("Other latencies, median over the valid trials", &columns);
     for case in &record.plan.cases {
         let used: Vec<_> = trials(record, &case.id).filter(|t| usable(t)).collect();
         for (index, workload) in case.workloads.iter().enumerate() {
             let results: Vec<_> = used.iter().filter_map(|t| t.workloads.get(index)).collect();
-            let Some(headline) = results.first().and_then(|r| response(r)).map(|(kind, _)| kind) else { continue };
+            let found = results.first().and_then(|r| heads.latency(index, r));
+            let Some(headline) = found.map(|(kind, _)| kind) else { continue };
             let mut kinds: Vec<&String> = results.iter().flat_map(|r| r.latency.keys()).collect();
             kinds.sort_unstable();
             kinds.dedup();
@@ -82,9 +91,11 @@ pub fn other_latencies_table(record: &Record) -> TextTable {
                 row.push(ShownLatency::median(max).to_string());
                 row.push(all.iter().map(|l| l.lost).sum::<u64>().to_string());
                 table.rows.push(row);
+                doubts.push(widest_clocks(all));
             }
         }
     }
+    with_clocks(&mut table, 2, &doubts);
     table
 }
 

@@ -4,7 +4,7 @@ use crate::plan::Case;
 use crate::record::{Outcome, Status, Trial, WorkloadResult};
 use crate::report::words::answer::without_schedule;
 use crate::report::words::checks;
-use crate::report::words::view::ShownLatency;
+use crate::report::words::view::{ShownLatency, clocks_words};
 use crate::units::{count, digits, time_words};
 
 /// `p50 145 µs, p99 0.82 ms, lost 0`.
@@ -20,9 +20,12 @@ fn figure_parts(trial: &Trial, case: Option<&Case>) -> Vec<String> {
             parts.push(format!("{}/s", count(w.throughput.delivered)));
         }
         for (q, name) in [(0.5, "p50"), (0.99, "p99")] {
-            let point = w.headline().filter(|_| !rate).and_then(|(_, l)| l.at(q));
-            match ShownLatency::of(point) {
-                ShownLatency::Finite(ns) => parts.push(format!("{name} {}", time_words(ns))),
+            let found = w.headline().filter(|_| !rate).map(|(_, l)| l);
+            let clocks = clocks_words(found.and_then(|l| l.clocks));
+            match ShownLatency::of(found.and_then(|l| l.at(q))) {
+                ShownLatency::Finite(ns) => {
+                    parts.push(format!("{name} {} {clocks}", time_words(ns)).trim_end().to_owned());
+                }
                 ShownLatency::Infinite => parts.push(format!("{name} never")),
                 ShownLatency::Thin | ShownLatency::Absent => {}
             }

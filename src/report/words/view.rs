@@ -10,8 +10,10 @@ use std::fmt;
 
 use crate::compare::Verdict;
 use crate::plan::{Case, Workload};
-use crate::record::{LatencySummary, Outcome, Percentile, Record, Status, Trial, WorkloadResult};
-use crate::units::{Nanos, count, latency, three_digits};
+use crate::record::{
+    ClockDoubt, Headlines, LatencySummary, Outcome, Percentile, Record, Status, Trial, WorkloadResult,
+};
+use crate::units::{Nanos, count, latency, three_digits, time_words};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ShownLatency {
@@ -58,6 +60,38 @@ impl ShownLatency {
             },
         }
     }
+}
+
+/// The widest doubt of clocks of some latencies.
+pub(in crate::report) fn widest_clocks<'a>(all: impl IntoIterator<Item = &'a LatencySummary>) -> Option<ClockDoubt> {
+    let wider =
+        |a: ClockDoubt, b: ClockDoubt| ClockDoubt { bound_ns: a.bound_ns.zip(b.bound_ns).map(|(a, b)| a.max(b)) };
+    all.into_iter().filter_map(|l| l.clocks).reduce(wider)
+}
+
+/// `+/- 0.40 ms`, of a time whose ends have different clocks; empty where they have one.
+pub(in crate::report) fn clocks_words(doubt: Option<ClockDoubt>) -> String {
+    match doubt.map(|d| d.bound_ns) {
+        None => String::new(),
+        Some(Some(bound)) => format!("+/- {}", time_words(bound)),
+        Some(None) => "+/- unknown".into(),
+    }
+}
+
+/// Adds a column that says how wrong the times of each row may be by the clocks of their two ends,
+/// where those of a row may be; `doubts` are one for each row.
+pub(in crate::report) fn with_clocks(table: &mut TextTable, at: usize, doubts: &[Option<ClockDoubt>]) {
+    if doubts.iter().all(Option::is_none) {
+        return;
+    }
+    table.head.insert(at, "clocks".into());
+    table.right.insert(at, true);
+    for (row, doubt) in table.rows.iter_mut().zip(doubts) {
+        row.insert(at, if doubt.is_some() { clocks_words(*doubt) } else { "one".into() });
+    }
+    let moved = |column: usize| if column >= at { column + 1 } else { column };
+    let grades = std::mem::take(&mut table.grades);
+    table.grades = grades.into_iter().map(|((row, column), grade)| ((row, moved(column)), grade)).collect();
 }
 
 /// How what a cell says stands: pages colour it by that, a terminal emphasises it.
@@ -145,11 +179,6 @@ impl TextTable {
     }
 }
 
-/// The kind of latency that heads a workload, and its uncorrected twin.
-pub fn response(workload: &WorkloadResult) -> Option<(&'static str, &LatencySummary)> {
-    workload.headline()
-}
-
 /// Whether the figures of a trial may stand in a summary.
 pub fn usable(trial: &Trial) -> bool {
     trial.outcome == Outcome::Complete && trial.validity_status() != Status::Invalid
@@ -190,7 +219,11 @@ pub fn trials<'a>(record: &'a Record, case: &'a str) -> impl Iterator<Item = &'a
 
 /// Of the usable trials of a case and workload the one in the middle by p99, the lower of two.
 pub fn median_trial<'a>(record: &'a Record, case: &'a str, workload: usize) -> Option<&'a Trial> {
-    let key = |t: &&Trial| t.workloads.get(workload).and_then(response).map(|(_, l)| ShownLatency::of(l.at(0.99)));
+    let heads = Headlines::of([record]);
+    let key = |t: &&Trial| {
+        let found = heads.latency(workload, t.workloads.get(workload)?);
+        found.map(|(_, l)| ShownLatency::of(l.at(0.99)))
+    };
     let mut all: Vec<_> = trials(record, case).filter(|t| usable(t)).collect();
     all.sort_by_key(key);
     all.get(all.len().saturating_sub(1) / 2).copied()
@@ -251,15 +284,15 @@ pub fn summary_table(record: &Record) -> TextTable {
     let quantiles = quantiles(record);
     let names: Vec<String> = quantiles.iter().map(|q| format!(">{}", quantile_name(*q))).collect();
     let several = record.plan.trials > 1;
-    let mut heads = vec!["case", "of"];
-    heads.extend(names.iter().map(String::as_str));
-    heads.push(">max");
+    let mut columns = vec!["case", "of"];
+    columns.extend(names.iter().map(String::as_str).chain([">max"]));
     if several {
-        heads.push(">p99 range");
+        columns.push(">p99 range");
     }
-    heads.extend([">service p99", ">delivered/s", ">lost", ">dup", ">reord", ">CPU us/msg", ">trials", "validity"]);
+    columns.extend([">service p99", ">delivered/s", ">lost", ">dup", ">reord", ">CPU us/msg", ">trials", "validity"]);
     let caption = if several { "Response latency, median over the valid trials" } else { "Response latency" };
-    let mut table = TextTable::new(caption, &heads);
+    let mut table = TextTable::new(caption, &columns);
+    let (heads, mut blurs) = (Headlines::of([record]), Vec::new());
     for case in &record.plan.cases {
         let all: Vec<_> = trials(record, &case.id).collect();
         let skipped =
@@ -275,7 +308,7 @@ pub fn summary_table(record: &Record) -> TextTable {
         }
         for (index, workload) in case.workloads.iter().enumerate() {
             let results: Vec<_> = used.iter().filter_map(|t| t.workloads.get(index)).collect();
-            let latencies: Vec<_> = results.iter().filter_map(|r| response(r)).collect();
+            let latencies: Vec<_> = results.iter().filter_map(|r| heads.latency(index, r)).collect();
             let kind = latencies.first().map_or("-", |(kind, _)| kind);
             let at = |q: f64| ShownLatency::median(latencies.iter().map(|(_, l)| ShownLatency::of(l.at(q))).collect());
             let mark = |q: f64| sign(latencies.iter().map(|(_, l)| *l), q);
@@ -319,11 +352,12 @@ pub fn summary_table(record: &Record) -> TextTable {
             row.push(format!("{}/{}", if partial { 0 } else { used.len() }, record.plan.trials));
             let (words, grade) = validity(&all);
             row.push(words);
-            let last = row.len() - 1;
             table.rows.push(row);
-            table.grade(last, grade);
+            blurs.push(widest_clocks(latencies.iter().map(|(_, l)| *l)));
+            table.grade(table.head.len() - 1, grade);
         }
     }
+    with_clocks(&mut table, 2 + quantiles.len(), &blurs);
     table
 }
 

@@ -10,7 +10,7 @@ use super::{differences, is_notable, notes_of_all, remarks, tables};
 use crate::compare::foreign::is_foreign;
 use crate::compare::{ComparedRecord, Comparison, NamedRecord, PROMISES, Question, percent};
 use crate::plan::metric::Quantity;
-use crate::record::{Outcome, Record, Trial};
+use crate::record::{Headlines, Outcome, Record, Trial};
 use crate::report::charts::comparison::{self as charts, COSTS, cost};
 use crate::report::charts::heat_chart::READING;
 use crate::report::charts::series::RunSeries;
@@ -18,7 +18,7 @@ use crate::report::charts::{Chart, figures as drawings, sides};
 use crate::report::pages::answer::before_you_quote;
 use crate::report::pages::page::{definitions, details, figures, notes as note_list, section, shell, table};
 use crate::report::words::groups::{ChartGroup, ChartSide, groups};
-use crate::report::words::view::{ShownLatency, TextTable, or_dash, quantile_name, quantiles, response, usable};
+use crate::report::words::view::{self, ShownLatency, TextTable, or_dash, quantile_name, quantiles, usable};
 use crate::report::words::{method, threats};
 use crate::units::{count, three_digits};
 
@@ -210,9 +210,11 @@ fn latencies(groups: &[ChartGroup<'_>]) -> TextTable {
         "Latency, medians over the valid runs: from the intended time, or, where it ends in .service, from sending",
         &heads,
     );
+    let records = groups.iter().flat_map(|g| &g.sides).map(|s| s.record);
+    let (chosen, mut doubts) = (Headlines::of(records), Vec::new());
     each(groups, |name, _, trials, index| {
         let results: Vec<_> = trials.iter().filter_map(|t| t.workloads.get(index)).collect();
-        let all: Vec<_> = results.iter().filter_map(|r| response(r)).collect();
+        let all: Vec<_> = results.iter().filter_map(|r| chosen.latency(index, r)).collect();
         let kind = all.first().map_or("-", |(kind, _)| kind);
         let of = |kind: &str, q: f64| {
             ShownLatency::median(
@@ -227,7 +229,9 @@ fn latencies(groups: &[ChartGroup<'_>]) -> TextTable {
         row.push(of(&format!("{kind}.service"), 0.99));
         row.push(of("lag", 0.99));
         out.rows.push(row);
+        doubts.push(view::widest_clocks(all.iter().map(|(_, l)| *l)));
     });
+    view::with_clocks(&mut out, 2, &doubts);
     out
 }
 

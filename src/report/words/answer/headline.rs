@@ -3,6 +3,7 @@
 use super::AnswerContext;
 use super::side::{AnswerSide, Measured};
 use crate::compare::{ComparisonRow, Verdict};
+use crate::record::SAME_AGENT;
 use crate::units::three_digits;
 
 /// With more than so many systems between the second and the last, these are counted and not named.
@@ -83,6 +84,7 @@ fn first_words(side: &AnswerSide<'_>) -> String {
         _ if side.plan().connects() => format!("{name} gives a new client its first message in {}", figure.words()),
         (_, kind) if kind.starts_with("rtt") => format!("{name} answers a request in {}", figure.words()),
         (_, kind) if kind.starts_with("ack") => format!("{name} confirms a message in {}", figure.words()),
+        (_, SAME_AGENT) => format!("{name} delivers a message from an agent to itself in {}", figure.words()),
         _ => format!("{name} delivers a message in {}", figure.words()),
     }
 }
@@ -107,7 +109,7 @@ fn tail_words(side: &AnswerSide<'_>, quantile: f64) -> String {
         _ => "arrive",
     };
     let doubt = if tail.doubtful { ", which a few slow spells decide" } else { "" };
-    format!("; {share} {verb} within {}{doubt}", tail.show(tail.value))
+    format!("; {share} {verb} within {}{}{doubt}", tail.show(tail.value), tail.clock_words())
 }
 
 /// `kafka in 4.1 ms, 28 times slower (24.7 to 31.1)`.

@@ -29,7 +29,7 @@ use crate::compare::{self, CompareOptions, Comparison, ComparisonRow, ExpectVerd
 use crate::plan::Case;
 use crate::plan::metric::{Quantity, Statistic};
 use crate::plan::search::SearchPlan;
-use crate::record::{Gravest, RESPONSES, Record, Status, Trial};
+use crate::record::{Gravest, Headlines, RESPONSES, Record, Status, Trial};
 use crate::report::words::view::{TextTable, quantile_name, usable};
 use crate::report::words::{capacity, demand};
 use crate::units::{digits, plural};
@@ -254,9 +254,10 @@ fn limit_quantile(record: &Record, search: &SearchPlan) -> Option<f64> {
 fn tail(record: &Record, cases: &[&Case]) -> f64 {
     let trials: Vec<&Trial> =
         record.trials.iter().filter(|t| usable(t) && cases.iter().any(|c| c.id == t.case)).collect();
+    let heads = Headlines::of([record]);
     let known = |q: f64| {
         let of = |t: &&Trial| {
-            let headline = t.workloads.first().and_then(|w| w.headline());
+            let headline = t.workloads.first().and_then(|w| heads.latency(0, w));
             headline.is_none_or(|(_, l)| l.at(q).is_some_and(|p| p.printable))
         };
         trials.iter().all(of)

@@ -2,6 +2,7 @@
 
 use super::side::{AnswerSide, Measured, RunFigure};
 use super::{Answer, one_in};
+use crate::record::SAME_AGENT;
 
 /// A bar for each system that has the figure.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,10 +47,12 @@ impl Answer<'_> {
             _ if connects => ("client", "gets its first message in"),
             k if k.starts_with("rtt") => ("request", "is answered in"),
             k if k.starts_with("ack") => ("message", "is confirmed in"),
+            SAME_AGENT => ("message from an agent to itself", "takes"),
             _ => ("message", "takes"),
         };
         let typical = if rate { "Messages delivered a second".into() } else { format!("A typical {noun} {verb}") };
-        let tail = format!("{} {noun}s takes longer than", one_in(self.tail));
+        let nouns = if kind == SAME_AGENT { "messages from an agent to itself".into() } else { format!("{noun}s") };
+        let tail = format!("{} {nouns} takes longer than", one_in(self.tail));
         if self.sides.iter().any(|s| s.capacity.is_some()) {
             let held =
                 picture("capacity", "Highest rate that keeps the limits".into(), self.bars(|s| s.capacity.as_ref()));
@@ -92,6 +95,12 @@ fn picture<'a>(name: &'static str, title: String, bars: Vec<AnswerBar<'a>>) -> O
             "; thin line: where the value lies with 95 % certainty, of fewer than 6 runs from the smallest to the largest"
         }
         (false, false) => "",
+    };
+    let clocks = if bars.iter().any(|b| b.figure.clocks.is_some()) { ", and what clocks may be wrong by" } else { "" };
+    let key = if bars.iter().all(|b| b.figure.clocks.is_some() && !b.figure.interval && b.figure.one_run) {
+        "; thin line: where the value lies, as far as the clocks of the agents tell".to_owned()
+    } else {
+        format!("{key}{clocks}")
     };
     let key = format!("Bars from 0 to {}{key}", first.show(largest));
     Some(AnswerPicture { name, title, bars, largest, key })

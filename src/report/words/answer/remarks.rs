@@ -8,9 +8,10 @@ use super::facts::delivery_words;
 use super::side::AnswerSide;
 use crate::plan::facts::Durability;
 use crate::plan::{BringUp, Load};
-use crate::record::{Completion, Outcome, Status, Trial};
+use crate::record::{ClockDoubt, Completion, Outcome, SAME_AGENT, Status, Trial};
+use crate::report::words::view::{clocks_words, widest_clocks};
 use crate::report::words::{capacity, checks};
-use crate::units::{Span, plural, three_digits};
+use crate::units::{Span, plural, three_digits, time_words};
 
 /// One thing to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +50,7 @@ pub(super) fn remarks(context: &AnswerContext<'_>) -> Vec<Remark> {
         return list;
     }
     left_out(context, &mut add);
+    clocks(context, &mut add);
     unlike(context, &mut add);
     batching(context, &mut add);
     loads(context, &mut add);
@@ -91,6 +93,54 @@ fn left_out(context: &AnswerContext<'_>, add: &mut impl FnMut(&str, String)) {
         }
     }
     add(&format!("{out} of {} are left out:", plural(all.len() as u64, "run")), format!("{}.", why.join(", ")));
+}
+
+/// Times from one agent to another, which have the error of two clocks.
+fn clocks(context: &AnswerContext<'_>, add: &mut impl FnMut(&str, String)) {
+    // What heads the answer, and what would if clocks were known.
+    let mut replaced: Vec<(&str, &str, Option<ClockDoubt>, Option<u64>)> = Vec::new();
+    let mut shown: Vec<Option<ClockDoubt>> = Vec::new();
+    for side in context.sides {
+        let all = || side.used.iter().filter_map(|t| t.workloads.get(side.workload)?.latency.get("e2e"));
+        let doubt = widest_clocks(all());
+        let median = all().filter_map(|l| l.at(0.5)?.value_ns).min();
+        match side.typical.as_ref().is_some_and(|f| f.clocks.is_some()) {
+            true => shown.push(doubt),
+            false if doubt.is_some() && !side.kind.starts_with("rtt") => {
+                replaced.push((side.name(), side.kind, doubt, median));
+            }
+            false => {}
+        }
+    }
+    if let Some((name, kind, doubt, median)) = replaced.first().copied() {
+        let takes = median.map_or_else(String::new, |ns| format!(" of the {} that half of them take", time_words(ns)));
+        let share =
+            doubt.and_then(|d| d.bound_ns).zip(median).map(|(bound, ns)| 100.0 * bound as f64 / ns.max(1) as f64);
+        let share = share.map_or_else(String::new, |share| format!(", {share:.0} %{takes}"));
+        let instead = match kind {
+            SAME_AGENT => "messages whose sender and receiver are one agent",
+            kind if kind.starts_with("ack") => "acknowledgements, which come back to the agent that sent",
+            _ => "what needs no second clock",
+        };
+        add(
+            "Messages from one agent to another are not what is shown:",
+            match doubt.and_then(|d| d.bound_ns) {
+                Some(_) => format!(
+                    "the clocks of the two are known to {}{share} ({name}). Shown instead are {instead}. Those stand under Other latencies.",
+                    clocks_words(doubt)
+                ),
+                None => format!(
+                    "one of the clocks is not known ({name}). Shown instead are {instead}. Those stand under Other latencies."
+                ),
+            },
+        );
+    }
+    if let Some(doubt) = shown.into_iter().flatten().max_by_key(|d| d.bound_ns.unwrap_or(u64::MAX)) {
+        add(
+            &format!("Delivery times may be wrong by {}:", clocks_words(Some(doubt)).trim_start_matches("+/- ")),
+            "sender and receiver have different clocks, which the agents' exchanges tell apart no better. More messages or runs do not make it less, and no smaller difference is decided.".into(),
+        );
+    }
 }
 
 /// Guarantees that differ; a running server beside a launched one.

@@ -2,9 +2,9 @@
 
 use crate::plan::search::{Ending, Parameter, Purpose, Vote};
 use crate::plan::{BringUp, Case, Load, SystemSpec, Workload};
-use crate::record::{Ledger, Outcome, Record, SearchResult, SystemFacts, Trial, WorkloadResult};
+use crate::record::{ClockDoubt, Headlines, Ledger, Outcome, Record, SearchResult, SystemFacts, Trial, WorkloadResult};
 use crate::report::words::capacity as words;
-use crate::report::words::view::{ShownLatency, trials, usable};
+use crate::report::words::view::{ShownLatency, clocks_words, trials, usable, widest_clocks};
 use crate::stats::{median, shift};
 use crate::units::{count, time_words};
 
@@ -30,6 +30,10 @@ pub struct RunFigure {
     pub interval: bool,
     /// Whether it hangs on a few slow spells.
     pub doubtful: bool,
+    /// Whether it is of one run, whose `range` is that of its clocks, where they have one.
+    pub one_run: bool,
+    /// How wrong it may be because sender and receiver have different clocks, which is in `range`.
+    pub clocks: Option<ClockDoubt>,
 }
 
 impl RunFigure {
@@ -38,12 +42,36 @@ impl RunFigure {
         let low_high = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)));
         let interval = shift::median_interval(values, 0.95);
         let range = interval.or((values.len() > 1).then_some(low_high));
-        Some(Self { measured, value, range, interval: interval.is_some(), doubtful })
+        Some(Self {
+            measured,
+            value,
+            range,
+            interval: interval.is_some(),
+            doubtful,
+            one_run: values.len() == 1,
+            clocks: None,
+        })
     }
 
     /// Of times in nanoseconds, one for each run or fault.
     pub fn of_times(values: &[f64]) -> Option<Self> {
         Self::of(values, Measured::Time, false)
+    }
+
+    /// The same, where clocks may be wrong by so much.
+    fn known_to(self, clocks: Option<ClockDoubt>) -> Self {
+        let Some(doubt) = clocks else { return self };
+        let bound = doubt.bound_ns.map_or(f64::INFINITY, |ns| ns as f64);
+        let (low, high) = self.range.unwrap_or((self.value, self.value));
+        Self { range: Some(((low - bound).max(0.0), high + bound)), clocks, ..self }
+    }
+
+    /// `+/- 0.40 ms of clocks`; empty where no clock is in it.
+    pub fn clock_words(&self) -> String {
+        match clocks_words(self.clocks.filter(|_| self.value.is_finite())) {
+            words if words.is_empty() => words,
+            words => format!(" {words} of clocks"),
+        }
     }
 
     /// A value of it in words: `145 µs`, `1.03M/s`, `never`.
@@ -55,9 +83,9 @@ impl RunFigure {
         }
     }
 
-    /// `145 µs`; with `?` where it hangs on a few slow spells.
+    /// `145 µs`; with `?` where it hangs on a few slow spells, and `+/- 20 µs of clocks`.
     pub fn words(&self) -> String {
-        format!("{}{}", self.show(self.value), if self.doubtful { "?" } else { "" })
+        format!("{}{}{}", self.show(self.value), if self.doubtful { "?" } else { "" }, self.clock_words())
     }
 }
 
@@ -76,7 +104,15 @@ fn capacity(record: &Record, case: &Case) -> Option<RunFigure> {
         range.1 = range.1.max(bracket.upper.unwrap_or(range.1));
     }
     let value = median(&words::found_lower(record, &result.case)).unwrap_or(value);
-    Some(RunFigure { measured: Measured::Rate, value, range: Some(range), interval: false, doubtful: false })
+    Some(RunFigure {
+        measured: Measured::Rate,
+        value,
+        range: Some(range),
+        interval: false,
+        doubtful: false,
+        one_run: false,
+        clocks: None,
+    })
 }
 
 /// Whether a trial is one of those that a search decided its case by: a warm-up, and what host or
@@ -104,7 +140,8 @@ pub struct AnswerSide<'a> {
     pub used: Vec<&'a Trial>,
     /// Whether `used` are parts of trials, which the user interrupted: shown, and said to be parts.
     pub partial: bool,
-    /// `e2e`, `rtt`, `ack`; with `.service` where messages have no intended time.
+    /// `e2e`, `rtt`, `ack`; with `.service` where messages have no intended time; `e2e.same-agent`
+    /// where clocks blur what goes from one agent to another.
     pub kind: &'static str,
     /// What a typical message takes, or, without a schedule, the rate.
     pub typical: Option<RunFigure>,
@@ -131,9 +168,12 @@ impl<'a> AnswerSide<'a> {
             used = all.iter().copied().filter(|t| t.outcome == Outcome::Partial).collect();
         }
         let results: Vec<&WorkloadResult> = used.iter().filter_map(|t| t.workloads.get(workload)).collect();
-        let kind = results.first().and_then(|r| r.headline()).map_or("e2e", |(kind, _)| kind);
+        let heads = Headlines::of([record]);
+        let latencies: Vec<_> = results.iter().filter_map(|r| heads.latency(workload, r)).collect();
+        let kind = latencies.first().map_or("e2e", |(kind, _)| kind);
+        let clocks = widest_clocks(latencies.iter().map(|(_, l)| *l));
         let at = |q: f64| {
-            let points: Vec<_> = results.iter().filter_map(|r| r.headline()?.1.at(q)).collect();
+            let points: Vec<_> = latencies.iter().filter_map(|(_, l)| l.at(q)).collect();
             let values: Vec<f64> = points
                 .iter()
                 .filter_map(|p| match ShownLatency::of(Some(p)) {
@@ -143,7 +183,8 @@ impl<'a> AnswerSide<'a> {
                 })
                 .collect();
             let whole = values.len() == results.len();
-            RunFigure::of(&values, Measured::Time, points.iter().any(|p| p.doubt.is_some())).filter(|_| whole)
+            let figure = RunFigure::of(&values, Measured::Time, points.iter().any(|p| p.doubt.is_some()));
+            figure.filter(|_| whole).map(|f| f.known_to(clocks))
         };
         let (mut typical, mut last) = (at(0.5), at(tail));
         if without_schedule(case.workloads.get(workload)?) {

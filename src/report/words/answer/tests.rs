@@ -1,7 +1,7 @@
 //! Answers of records whose figures are known.
 
 use super::*;
-use crate::compare::sample::{A, B, C, record};
+use crate::compare::sample::{A, B, C, by_agents, record};
 use crate::plan::facts::{Delivery, Durability};
 use crate::plan::{Action, Keep, NodeChoice, Pattern, PlannedEvent, ServiceTarget};
 use crate::record::{Check, Kept, Outcome, Promise, TailDoubt, sample};
@@ -237,4 +237,22 @@ fn slow_spells_are_marked() {
     assert_eq!((before.level, a.confidence.level), (ConfidenceLevel::High, ConfidenceLevel::Medium), "{before:?}");
     assert!(a.sides[1].tail.as_ref().unwrap().words().ends_with('?'));
     assert!(a.remarks.iter().any(|m| m.text.contains("ranked by the median")), "{:?}", a.remarks);
+}
+
+/// What clocks leave open stands with the figure and in its range; and where it is more than a
+/// twentieth of the median, a figure heads the answer that needs none.
+#[test]
+fn clocks_of_agents_are_said_with_the_figures() {
+    // The median is 403 us, a twentieth of it 20 us.
+    insta::assert_snapshot!("clocks_in_the_figure", read(&by_agents(Some(12), true)));
+    insta::assert_snapshot!("clocks_set_aside", read(&by_agents(Some(90), true)));
+    insta::assert_snapshot!("clocks_set_aside_for_acknowledgements", read(&by_agents(Some(90), false)));
+    insta::assert_snapshot!("clocks_unknown", read(&by_agents(None, true)));
+    let (with, without) = (by_agents(Some(12), true), by_agents(Some(0), true));
+    let range = |r: &Record| of(r).unwrap().sides[0].typical.as_ref().unwrap().range.unwrap();
+    let (wide, narrow) = (range(&with), range(&without));
+    assert_eq!((wide.0, wide.1), (narrow.0 - 12e3, narrow.1 + 12e3));
+    let typical = |r: &Record| of(r).unwrap().sides[0].typical.as_ref().unwrap().words();
+    assert_eq!(typical(&with), "0.40 ms +/- 12 µs of clocks");
+    assert_eq!(typical(&by_agents(Some(90), true)), "0.40 ms");
 }
