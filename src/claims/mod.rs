@@ -34,4 +34,4 @@ pub use result::{ClaimResult, ClaimWord, ConditionResult, Outcomes, SecondResult
 pub use second::{SecondFound, SecondMethod, SecondRule};
 pub use set::{Claim, ClaimBody, ClaimSet, Condition, Form, Measure, ScenarioText};
 pub use share::RateShare;
-pub use verdict::{Evidence, judge as judge_all};
+pub use verdict::{ClaimFindings, judge as judge_all};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{ClaimSet, Evidence, Form, Outcomes, ScenarioText, judge_all, read};
+use super::{ClaimFindings, ClaimSet, Form, Outcomes, ScenarioText, judge_all, read};
 use crate::compare::sample::{A, B, record};
 use crate::record::Record;
 
@@ -103,6 +103,6 @@ pub(crate) fn records() -> BTreeMap<String, Record> {
 /// Its verdicts.
 pub(crate) fn outcomes(more: usize, form: Form) -> Outcomes {
     let missing = BTreeMap::from([("gone".to_owned(), "`gone` was not run yet".to_owned())]);
-    let evidence = Evidence { records: records(), missing, ..Evidence::default() };
+    let evidence = ClaimFindings { records: records(), missing, ..ClaimFindings::default() };
     judge_all(&set(more), &[], form, &evidence)
 }

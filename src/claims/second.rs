@@ -35,11 +35,11 @@ pub struct SecondRule {
 }
 
 /// A figure with its unit: a time, a rate, a number.
-fn figure(text: &str) -> Option<(f64, Unit)> {
-    let text = text.trim();
-    let span = text.parse::<Span>().ok().map(|s| (s.0 as f64, Unit::Nanos));
-    let rate = || text.parse::<Rate>().ok().map(|r| (r.0, Unit::Rate));
-    let plain = || text.parse::<f64>().ok().filter(|v| v.is_finite()).map(|v| (v, Unit::Count));
+fn figure(typed: &str) -> Option<(f64, Unit)> {
+    let typed = typed.trim();
+    let span = typed.parse::<Span>().ok().map(|s| (s.0 as f64, Unit::Nanos));
+    let rate = || typed.parse::<Rate>().ok().map(|r| (r.0, Unit::Rate));
+    let plain = || typed.parse::<f64>().ok().filter(|v| v.is_finite()).map(|v| (v, Unit::Count));
     plain().or(span).or_else(rate)
 }
 

@@ -96,7 +96,7 @@ pub(super) fn in_order(file: &ClaimsFile, problems: &mut Problems) {
 #[cfg(test)]
 mod tests {
     use super::super::sample::{of_text, records, text};
-    use super::super::{ClaimSet, Evidence, Form, judge_all};
+    use super::super::{ClaimFindings, ClaimSet, Form, judge_all};
     use super::*;
 
     /// The sample with a measurement at a share of another, and a claim that looks at it.
@@ -124,7 +124,7 @@ mod tests {
         assert!(set.settle(&records()).is_empty());
         let options = part(&set).options(Form::Quick).join(" ");
         assert!(options.contains("--set workload.load.rate=\"300/s\""), "{options}");
-        let evidence = Evidence { records: records(), ..Evidence::default() };
+        let evidence = ClaimFindings { records: records(), ..ClaimFindings::default() };
         let last = judge_all(&set, &[7], Form::Quick, &evidence).claims.remove(0);
         let tier = "not stored, at 30 % of throughput.delivered of nats in fan, 300/s";
         assert!(last.tiers.iter().any(|t| t == tier), "{:?}", last.tiers);

@@ -17,7 +17,7 @@ const ALPHA: f64 = 0.05;
 
 /// What claims are held to.
 #[derive(Debug, Clone, Default)]
-pub struct Evidence {
+pub struct ClaimFindings {
     /// The result of each measurement that there is.
     pub records: BTreeMap<String, Record>,
     /// Why there is none of another.
@@ -27,8 +27,8 @@ pub struct Evidence {
 }
 
 /// Judges the claims that are asked for, all of them where none is.
-pub fn judge(set: &ClaimSet, only: &[u32], form: Form, evidence: &Evidence) -> Outcomes {
-    let Evidence { records, missing, second } = evidence;
+pub fn judge(set: &ClaimSet, only: &[u32], form: Form, evidence: &ClaimFindings) -> Outcomes {
+    let ClaimFindings { records, missing, second } = evidence;
     let chosen: Vec<&Claim> = set.claims.iter().filter(|c| only.is_empty() || only.contains(&c.id)).collect();
     let mut found: Vec<Vec<Vec<RuleResult>>> = Vec::new();
     for claim in &chosen {
@@ -202,7 +202,7 @@ mod tests {
 
     fn judged(text: &str, only: &[u32], form: Form) -> Outcomes {
         use super::super::sample::{of_text, records};
-        super::judge(&of_text(text), only, form, &Evidence { records: records(), ..Evidence::default() })
+        super::judge(&of_text(text), only, form, &ClaimFindings { records: records(), ..ClaimFindings::default() })
     }
 
     /// A text with this in place of the last claim.

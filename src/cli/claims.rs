@@ -8,7 +8,7 @@ mod written;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::claims::{self, ClaimSet, ClaimWord, Evidence, Form, Measure, Outcomes, ScenarioText, SecondMethod};
+use crate::claims::{self, ClaimFindings, ClaimSet, ClaimWord, Form, Measure, Outcomes, ScenarioText, SecondMethod};
 use crate::engine::{Interrupt, Register};
 use crate::record::Record;
 use crate::units::{plural, say, time_words};
@@ -142,7 +142,7 @@ pub(super) fn run(args: &ClaimsArgs, color: bool) -> Result<Exit, Failure> {
             let mut set = report.of.read(&register)?;
             let runs = KeptRuns::new(&report.out, &set.name, &register);
             let form = report.of.form();
-            let mut evidence = Evidence::default();
+            let mut evidence = ClaimFindings::default();
             for measure in report.of.wanted(&set) {
                 match runs.newest(measure, form) {
                     Ok(record) => drop(evidence.records.insert(measure.name.clone(), record)),
@@ -205,7 +205,7 @@ fn execute(args: &RunClaims, register: &Register, color: bool) -> Result<Exit, F
     let runs = KeptRuns::new(&args.out, &set.name, register);
     let interrupt = Interrupt::default();
     listen(&interrupt)?;
-    let mut evidence = Evidence::default();
+    let mut evidence = ClaimFindings::default();
     // What others are a share of comes first.
     let (first, then): (Vec<&Measure>, Vec<&Measure>) =
         args.of.wanted(&set).into_iter().partition(|m| m.rate.is_none());
@@ -244,7 +244,7 @@ fn measure_all(
     wanted: &[&Measure],
     runs: &KeptRuns,
     interrupt: &Interrupt,
-    evidence: &mut Evidence,
+    evidence: &mut ClaimFindings,
 ) {
     let form = args.of.form();
     let mut to_run = Vec::new();

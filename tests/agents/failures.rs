@@ -174,7 +174,7 @@ fn what_cannot_be_divided_is_refused() {
     let output = bench.with("nats://127.0.0.1:1", 2).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", words(&output));
     assert!(words(&output).contains("without agents: --agents 0"), "{}", words(&output));
-    assert!(words(&output).contains("t.toml:7:33"), "{}", words(&output));
+    assert!(words(&output).contains("t.toml:7:41"), "{}", words(&output));
 }
 
 /// A way to the control server that can be cut.
