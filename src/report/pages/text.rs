@@ -315,8 +315,8 @@ mod tests {
         let page = crate::report::pages::markdown::page(&record, &[]);
         assert!(page.contains("| clocks |") && page.contains("| +/- 12 µs |"), "{page}");
         // What does not head the report stands with it all the same.
-        let aside = crate::report::pages::markdown::page(&crate::compare::sample::by_agents(Some(90), true), &[]);
-        assert!(aside.contains("| +/- 90 µs |"), "{aside}");
+        let blurred = crate::report::pages::markdown::page(&crate::compare::sample::by_agents(Some(90), true), &[]);
+        assert!(blurred.contains("| +/- 90 µs |"), "{blurred}");
     }
 
     #[test]
