@@ -100,6 +100,7 @@ impl DeliveryCounts {
             done: (0..n).map(|k| at(&self.headline, k)).collect(),
             unsent: 0,
             seconds: block as f64 / SECOND as f64,
+            disturbed: false,
             constant: profile.segments.iter().all(|s| s.from == profile.peak() && s.to == profile.peak()),
         };
         // While messages were arriving at the end of the drain, those after the last one that came

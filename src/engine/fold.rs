@@ -122,6 +122,7 @@ fn workload(
         workload: w,
         headline: w.topology.latency_name(delivers),
         hiccups,
+        disturbed: !frame.events.is_empty(),
         spin,
         clocksource,
     };

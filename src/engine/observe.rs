@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::plan::{Arrivals, Case, Load, Workload};
 use crate::record::{LatencySummary, Packed};
 use crate::units::{Nanos, SECOND};
-use crate::validity::{CheckInput, Sends};
+use crate::validity::{BlockFlow, CheckInput, Sends};
 
 use super::accounting::Accounting;
 use super::produce::{GAPS, Sent};
@@ -24,6 +24,8 @@ pub struct Place<'a> {
     pub headline: &'static str,
     /// Pauses of the host by interval.
     pub hiccups: &'a BTreeMap<u64, Packed>,
+    /// Whether something is done to the system, or to a consumer.
+    pub disturbed: bool,
     /// Whether the pacer spun.
     pub spin: bool,
     /// The kernel's clock source.
@@ -32,7 +34,7 @@ pub struct Place<'a> {
 
 /// What was observed of the workload.
 pub fn observe(at: &Place<'_>, accounting: &Accounting, latency: &BTreeMap<String, LatencySummary>) -> CheckInput {
-    let Place { raw, case, index, workload: w, headline, hiccups, spin, clocksource } = *at;
+    let Place { raw, case, index, workload: w, headline, hiccups, disturbed, spin, clocksource } = *at;
     let open = matches!(w.load, Load::Open { .. });
     let tail = |key: &str| {
         let s = latency.get(key)?;
@@ -55,7 +57,8 @@ pub fn observe(at: &Place<'_>, accounting: &Accounting, latency: &BTreeMap<Strin
         paced: raw.measured > 0 && open,
         flow: (!raw.agent_lost)
             .then(|| accounting.within.flow(raw, index, w, accounting.consumed, accounting.answered, block))
-            .flatten(),
+            .flatten()
+            .map(|flow| BlockFlow { disturbed, ..flow }),
         sends: sends(at),
         // The null driver has no response of its own to hold the lag against.
         lag_tail: tail("lag").flatten().filter(|_| headline != "ack"),

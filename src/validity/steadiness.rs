@@ -39,6 +39,8 @@ pub struct BlockFlow {
     pub seconds: f64,
     /// Whether the load is the same all the time.
     pub constant: bool,
+    /// Whether the scenario does something to the system, or to a consumer.
+    pub disturbed: bool,
 }
 
 /// V3, keeping up, in a trial of any length: the backlog is what was due and came at all, less what
@@ -46,8 +48,9 @@ pub struct BlockFlow {
 /// the length, and twice what the second half of the trial adds, above 5 % of a second's
 /// deliveries. Then percentiles measure the length of the trial, not the system. One pause at the
 /// end has no slope (it is NOT JUDGED), and the first messages of a long way add nothing in the
-/// second half. NOT JUDGED where there is too little to say so, or the load changes by design and
-/// leaves a backlog.
+/// second half. NOT JUDGED where there is too little to say so, or where the load changes or something
+/// is done to the system by design, and a backlog is left: to leave out who needs longest to come
+/// back would make a system look better.
 pub(super) fn keeps_up(flow: Option<&BlockFlow>) -> Check {
     let of = |status, observed, message: &str| {
         check(
@@ -91,6 +94,11 @@ pub(super) fn keeps_up(flow: Option<&BlockFlow>) -> Check {
         return of(Status::NotJudged, observed, why);
     }
     let enough = (0.05 * rate * length.min(1.0)).max(3.0);
+    if flow.disturbed && there > enough {
+        let why = "the scenario disturbs the system, and the backlog of that was not worked off at the end: the \
+                   figures of outages say how long it takes; measure longer to see its end";
+        return of(Status::NotJudged, observed, why);
+    }
     if !flow.constant && there > enough {
         let why = "the load changes by design: whether this backlog would have gone is not known; measure longer";
         return of(Status::NotJudged, observed, why);
@@ -225,7 +233,7 @@ mod tests {
                 *slot = made;
             }
         }
-        BlockFlow { due: due.to_vec(), owed, done, unsent: 0, seconds: 0.2, constant: true }
+        BlockFlow { due: due.to_vec(), owed, done, unsent: 0, seconds: 0.2, constant: true, disturbed: false }
     }
     fn v3(flow: &BlockFlow) -> Status {
         keeps_up(Some(flow)).status
@@ -261,6 +269,13 @@ mod tests {
         assert_eq!(v3(&BlockFlow::default()), Status::NotJudged);
         let changes = |room| BlockFlow { constant: false, ..served(&[800; 20], &[room; 20], 0, &[]) };
         assert_eq!((v3(&changes(400)), v3(&changes(900))), (Status::NotJudged, Status::Ok));
+        // A broker that is killed in block 5 and does not come back within the phase, or does.
+        let killed = |back: usize| {
+            let room: Vec<u64> = (0..20).map(|k| if (5..back).contains(&k) { 0 } else { 4_000 }).collect();
+            BlockFlow { disturbed: true, ..served(&[800; 20], &room, 0, &[]) }
+        };
+        assert_eq!((v3(&killed(20)), v3(&killed(9))), (Status::NotJudged, Status::Ok));
+        assert_eq!(v3(&BlockFlow { disturbed: false, ..killed(20) }), Status::Invalid, "nobody disturbed it");
     }
 
     proptest! {

@@ -228,3 +228,23 @@ fn without_transactions_no_producer_dies_in_one() {
     let trial = trials(&run(dir.path(), file.to_str().unwrap(), &[])).remove(0);
     assert!(trial["outcome"]["error"].as_str().unwrap().contains("no producer of this system has transactions"));
 }
+
+/// A server that starts again is asked again at once: what was asked of the one before is gone, and
+/// a missing heartbeat would say so after ten seconds only.
+#[test]
+fn a_consumer_asks_again_as_soon_as_its_server_is_there_again() {
+    if needs::nats_server().is_none() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("s.toml");
+    let text = "name = \"again\"\nquestion = \"Who asks again?\"\n[[system]]\ndriver = \"jetstream\"\n[[workload]]\n\
+                pattern = \"stream\"\nload.rate = \"300/s\"\n[[event]]\nat = \"1s\"\naction = \"restart\"\n[run]\n\
+                warmup = \"0s\"\nduration = \"4s\"\ntrials = 1\ndrain = \"30s\"\n";
+    std::fs::write(&file, text).unwrap();
+    let trial = trials(&run(dir.path(), file.to_str().unwrap(), &[])).remove(0);
+    complete(&trial);
+    assert_eq!(said(&trial, "restart node 0").len(), 1, "{}", trial["events"]);
+    assert!(said(&trial, "no heartbeat of a consumer").is_empty(), "{}", trial["events"]);
+    assert_eq!(trial["workloads"][0]["ledger"]["acked_lost"], 0, "{}", trial["workloads"][0]["ledger"]);
+}

@@ -260,11 +260,7 @@ impl Consumer for StreamConsumer {
         while taken == 0 {
             self.upkeep()?;
             self.out.flush(&self.link).await?;
-            let due = tokio::time::Instant::from_std(self.flow.due());
-            let Ok((mut source, mut message)) = tokio::time::timeout_at(due, next(&mut self.sources)).await else {
-                self.flow.note_silence();
-                continue;
-            };
+            let Some((mut source, mut message)) = self.flow.wait(next(&mut self.sources)).await else { continue };
             let mut at = now();
             self.flow.note_message();
             loop {

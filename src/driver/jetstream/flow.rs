@@ -4,7 +4,9 @@
 use async_nats::{HeaderMap, Message, StatusCode, Subject};
 use bytes::Bytes;
 use serde_json::Value;
+use std::future::Future;
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 use super::api::{self, ConsumerName, ConsumerRequest};
 use super::domain::ApiRoot;
@@ -33,6 +35,10 @@ pub struct ConsumeFlow {
     heartbeat: Duration,
     /// A wait for a message ended, and nothing had been heard for two heartbeats.
     silent: bool,
+    /// Says when the connection is there again.
+    again: watch::Receiver<u64>,
+    /// It is: who had been asked over the old one does not answer any more.
+    renewed: bool,
 }
 
 #[derive(Debug)]
@@ -116,6 +122,7 @@ impl ConsumeFlow {
         deliver: &str,
         stream: &WorkloadStream,
         (index, shared): (u32, bool),
+        again: watch::Receiver<u64>,
     ) -> Self {
         let options = &stream.options;
         let priority = PullPriority::of(options, index);
@@ -147,7 +154,7 @@ impl ConsumeFlow {
                 making: None,
             })),
         };
-        Self { kind, heard: Instant::now(), hold: Instant::now(), heartbeat, silent: false }
+        Self { kind, heard: Instant::now(), hold: Instant::now(), heartbeat, silent: false, again, renewed: false }
     }
 
     /// The first consumer of an ordered flow.
@@ -171,14 +178,29 @@ impl ConsumeFlow {
         self.heard = Instant::now();
     }
 
-    /// A wait for a message ended without one. While a consumer does other things nothing is heard
-    /// either; only a wait says that nothing was there.
-    pub fn note_silence(&mut self) {
-        self.silent = self.heard.elapsed() > 2 * self.heartbeat;
+    /// What comes next; `None` when [`ConsumeFlow::upkeep`] may have something to do first.
+    #[inline]
+    pub async fn wait<T>(&mut self, next: impl Future<Output = T>) -> Option<T> {
+        let due = tokio::time::Instant::from_std(self.due());
+        tokio::select! {
+            biased;
+            came = next => Some(came),
+            // The link that says so lives as long as the consumer.
+            Ok(()) = self.again.changed() => {
+                self.renewed = true;
+                None
+            }
+            () = tokio::time::sleep_until(due) => {
+                // While a consumer does other things nothing is heard either; only a wait says that
+                // nothing was there.
+                self.silent = self.heard.elapsed() > 2 * self.heartbeat;
+                None
+            }
+        }
     }
 
     /// When [`ConsumeFlow::upkeep`] has something to do at the latest.
-    pub fn due(&self) -> Instant {
+    fn due(&self) -> Instant {
         match &self.kind {
             FlowKind::Pull(pull) if pull.outstanding <= pull.refill_at => self.hold.max(Instant::now() + PAUSE / 10),
             _ => self.heard + 2 * self.heartbeat + PAUSE,
@@ -189,6 +211,10 @@ impl ConsumeFlow {
     pub fn upkeep(&mut self, link: &NatsLink, out: &mut Outbox) -> Result<(), DriverError> {
         let now = Instant::now();
         let silent = std::mem::take(&mut self.silent);
+        let renewed = std::mem::take(&mut self.renewed);
+        if renewed {
+            self.heard = now;
+        }
         if silent {
             self.heard = now;
             let next = match self.kind {
@@ -204,7 +230,8 @@ impl ConsumeFlow {
         match &mut self.kind {
             FlowKind::Push { .. } => Ok(()),
             FlowKind::Pull(pull) => {
-                if silent {
+                // As async-nats does: the server may have dropped what was asked for.
+                if silent || renewed {
                     pull.outstanding = 0;
                 }
                 if now < self.hold { Ok(()) } else { pull.refill(link, out) }

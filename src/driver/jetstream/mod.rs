@@ -125,7 +125,7 @@ impl JetstreamDriver {
             let advisory = format!("$JS.EVENT.ADVISORY.{}", name.verb("CONSUMER.MAX_DELIVERIES"));
             sources.push((SubscriptionRole::Advisory, link.subscribe(advisory, Some("dead".into())).await?));
         }
-        let mut flow = ConsumeFlow::new(&name, &inbox, &deliver, stream, (index, shared));
+        let mut flow = ConsumeFlow::new(&name, &inbox, &deliver, stream, (index, shared), link.again());
         let start = setup::start(stream, start);
         if let Some(name) = flow.ordered() {
             let request = ConsumerRequest {

@@ -114,7 +114,7 @@ impl CopyLoop {
         options.backoff.clear();
         let request = ConsumerRequest::new(&name, &stream.options, Start::First).body();
         call(&link, &stream.api, "make a consumer", &name.verb("CONSUMER.CREATE"), &request).await?;
-        let flow = ConsumeFlow::new(&name, &inbox, "", &stream, (0, false));
+        let flow = ConsumeFlow::new(&name, &inbox, "", &stream, (0, false), link.again());
         let (out, open) = (Outbox::default(), HashMap::new());
         Ok(Self { link, inbox, source, flow, out, prefixes, open, number: 0, refused: false })
     }
@@ -124,11 +124,7 @@ impl CopyLoop {
             self.link.check()?;
             self.flow.upkeep(&self.link, &mut self.out)?;
             self.out.flush(&self.link).await?;
-            let due = tokio::time::Instant::from_std(self.flow.due());
-            let Ok(mut next) = tokio::time::timeout_at(due, self.source.next()).await else {
-                self.flow.note_silence();
-                continue;
-            };
+            let Some(mut next) = self.flow.wait(self.source.next()).await else { continue };
             self.flow.note_message();
             loop {
                 let message = next.ok_or_else(|| self.link.lost("the subscription ended"))?;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, ServerError, Subject, Subscriber};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
+use tokio::sync::watch;
 
 use super::options::ConnectionOptions;
 use crate::driver::{DriverError, IdleConnection, Incident, Incidents, Target};
@@ -48,6 +49,8 @@ pub struct NatsLink {
     denied: Arc<OnceLock<String>>,
     /// When the connection was lost; 0 while there is one.
     down: Arc<AtomicU64>,
+    /// How often there was one again.
+    again: Arc<watch::Sender<u64>>,
 }
 
 /// Connection options whose events are noted: the first denial, and since when the connection is
@@ -57,9 +60,9 @@ fn watched(
     options: &ConnectionOptions,
     name: &str,
     incidents: &Incidents,
-    (denied, down): (&Arc<OnceLock<String>>, &Arc<AtomicU64>),
+    (denied, down, again): (&Arc<OnceLock<String>>, &Arc<AtomicU64>, &Arc<watch::Sender<u64>>),
 ) -> ConnectOptions {
-    let (log, denial, gone) = (incidents.clone(), denied.clone(), down.clone());
+    let (log, denial, gone, again) = (incidents.clone(), denied.clone(), down.clone(), again.clone());
     let connect = ConnectOptions::new();
     let connect = if target.pinned { connect.ignore_discovered_servers() } else { connect };
     let fast = target.reconnect == ReconnectPace::Fast;
@@ -73,7 +76,9 @@ fn watched(
         .event_callback(move |event| {
             match event {
                 Event::Connected => {
-                    gone.store(0, Ordering::Relaxed);
+                    if gone.swap(0, Ordering::Relaxed) != 0 {
+                        again.send_modify(|times| *times += 1);
+                    }
                     log.connected();
                 }
                 Event::Disconnected => {
@@ -163,7 +168,8 @@ impl NatsLink {
     ) -> Result<Self, NotConnected> {
         let denied = Arc::new(OnceLock::new());
         let down = Arc::new(AtomicU64::new(0));
-        let mut connect = watched(target, options, name, incidents, (&denied, &down));
+        let again = Arc::new(watch::Sender::new(0));
+        let mut connect = watched(target, options, name, incidents, (&denied, &down, &again));
         let failed = |words: String, remedy: &str| DriverError::Connect {
             url: without_secrets(&target.url),
             words,
@@ -207,6 +213,7 @@ impl NatsLink {
                 incidents: incidents.clone(),
                 denied,
                 down,
+                again,
             }),
             Ok(Err(error)) => {
                 let words = chain(&error);
@@ -219,6 +226,11 @@ impl NatsLink {
                 Err(without(failed(format!("no answer within {seconds} s"), START)))
             }
         }
+    }
+
+    /// Says whenever the connection is there again after it was lost.
+    pub fn again(&self) -> watch::Receiver<u64> {
+        self.again.subscribe()
     }
 
     /// The first thing that the server has forbidden, in its words.
