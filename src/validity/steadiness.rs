@@ -48,9 +48,9 @@ pub struct BlockFlow {
 /// the length, and twice what the second half of the trial adds, above 5 % of a second's
 /// deliveries. Then percentiles measure the length of the trial, not the system. One pause at the
 /// end has no slope (it is NOT JUDGED), and the first messages of a long way add nothing in the
-/// second half. NOT JUDGED where there is too little to say so, or where the load changes or something
-/// is done to the system by design, and a backlog is left: to leave out who needs longest to come
-/// back would make a system look better.
+/// second half. NOT JUDGED where there is too little to say so, or where the load changes or
+/// something is done to the system by design, and a backlog is left: to leave out who needs longest
+/// to come back would make a system look better.
 pub(super) fn keeps_up(flow: Option<&BlockFlow>) -> Check {
     let of = |status, observed, message: &str| {
         check(
