@@ -42,7 +42,9 @@ fn the_coordinator_pauses_and_restarts_the_system_and_agents_note_the_outage() {
     let longest = read["longest_s"].as_f64().unwrap();
     assert!((0.3..3.0).contains(&longest), "{read}");
     assert!(read["due"].as_u64() > Some(2 * 1500), "of both groups, and of all three agents: {read}");
-    assert!(outages[1]["read"]["at_least_s"].as_f64() > Some(0.05), "{}", outages[1]);
+    // How long a restart takes is the machine's matter; that the clients of each agent were cut off
+    // is not.
+    assert!(outages[1]["disconnects"].as_u64() >= Some(3), "{}", outages[1]["disconnects"]);
     assert_eq!(ledger(&it, ["scheduled"]), [5000]);
 }
 
