@@ -210,11 +210,11 @@ fn execute(args: &RunClaims, register: &Register, color: bool) -> Result<Exit, F
     let (first, then): (Vec<&Measure>, Vec<&Measure>) =
         args.of.wanted(&set).into_iter().partition(|m| m.rate.is_none());
     let then: Vec<String> = then.into_iter().map(|m| m.name.clone()).collect();
-    measure_all(args, &set, &first, &runs, &interrupt, &mut evidence);
+    measure_all(args, &set, &first, (&runs, register), &interrupt, &mut evidence);
     evidence.missing.extend(set.settle(&evidence.records));
     let known = |m: &&Measure| then.contains(&m.name) && !evidence.missing.contains_key(&m.name);
     let then: Vec<&Measure> = set.measures.iter().filter(known).collect();
-    measure_all(args, &set, &then, &runs, &interrupt, &mut evidence);
+    measure_all(args, &set, &then, (&runs, register), &interrupt, &mut evidence);
     for method in args.of.seconds(&set) {
         let found = match second::unchanged(method, form, &set.path, &runs) {
             Some(said) if !args.again => Ok(said),
@@ -242,7 +242,7 @@ fn measure_all(
     args: &RunClaims,
     set: &ClaimSet,
     wanted: &[&Measure],
-    runs: &KeptRuns,
+    (runs, register): (&KeptRuns, &Register),
     interrupt: &Interrupt,
     evidence: &mut ClaimFindings,
 ) {
@@ -275,7 +275,7 @@ fn measure_all(
             time_words(all_nanos(clock.next())),
             time_words(all_nanos(clock.left()))
         ));
-        let outcome = measured::run(measure, form, runs, interrupt);
+        let outcome = measured::run(measure, form, (runs, register), interrupt);
         clock.done();
         match outcome {
             Ok(record) => drop(evidence.records.insert(measure.name.clone(), record)),

@@ -85,14 +85,6 @@ impl KeptRuns {
         all.chain([("the host".to_owned(), self.host.clone())]).collect()
     }
 
-    /// Why a type of system cannot be launched here.
-    pub(super) fn lacking(&self, driver: &str) -> Option<String> {
-        match self.available.get(driver) {
-            Some(Availability::Missing { reason, remedy }) => Some(format!("{reason}; {remedy}")),
-            _ => None,
-        }
-    }
-
     /// What a run of a measurement depends on, as it is now.
     fn circumstances(&self, measure: &Measure, form: Form) -> Circumstances {
         let scenario = measure.scenario(form);

@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use crate::claims::{Form, Measure};
 use crate::cli::results;
-use crate::engine::Interrupt;
+use crate::engine::{Interrupt, Register};
 use crate::plan::SystemSpec;
 use crate::record::{Completion, Record, store};
+use crate::system::scratch::Scratch;
+use crate::system::{SystemContext, SystemError};
 
 use super::kept::KeptRuns;
 
@@ -79,8 +81,13 @@ impl TimeLeft {
 ///
 /// # Errors
 /// Why there is none.
-pub(super) fn run(measure: &Measure, form: Form, runs: &KeptRuns, interrupt: &Interrupt) -> Result<Record, String> {
-    let here = launchable(measure, runs)?;
+pub(super) fn run(
+    measure: &Measure,
+    form: Form,
+    (runs, register): (&KeptRuns, &Register),
+    interrupt: &Interrupt,
+) -> Result<Record, String> {
+    let here = launchable(measure, form, register)?;
     let place = runs.place(measure, form);
     std::fs::create_dir_all(&place).map_err(|e| format!("cannot create {}: {e}", place.display()))?;
     let before: BTreeSet<PathBuf> = found(&place).into_iter().collect();
@@ -115,18 +122,30 @@ pub(super) fn run(measure: &Measure, form: Form, runs: &KeptRuns, interrupt: &In
     }
 }
 
-/// The measurement without the systems that cannot be launched here; their claims stay open.
-fn launchable(measure: &Measure, runs: &KeptRuns) -> Result<Measure, String> {
+/// The measurement without the systems that cannot be launched here, by a program that is missing
+/// or by what this build has not; their claims stay open.
+fn launchable(measure: &Measure, form: Form, register: &Register) -> Result<Measure, String> {
+    let scratch = Scratch::new().map_err(|e| e.to_string())?;
     let mut here = measure.clone();
-    let mut why = Vec::new();
-    here.systems.retain(|name| {
-        let spec = measure.full.plan.systems.iter().find(|s| s.name == *name);
-        let lacking = spec.and_then(|s| runs.lacking(&s.driver));
-        why.extend(lacking.clone().map(|words| format!("{name} cannot be launched here: {words}")));
-        lacking.is_none()
-    });
-    if here.systems.is_empty() && !measure.systems.is_empty() {
+    let (mut there, mut why) = (Vec::new(), Vec::new());
+    for spec in &measure.scenario(form).plan.systems {
+        if !measure.systems.is_empty() && !measure.systems.contains(&spec.name) {
+            continue;
+        }
+        let context = SystemContext { dir: scratch.path().to_path_buf(), timeout: Duration::from_secs(10), cpus: None };
+        match register.create(spec, context) {
+            Err(SystemError::Unavailable { reason, remedy, .. }) => {
+                why.push(format!("{} cannot be launched here: {reason}; {remedy}", spec.name));
+            }
+            // The run says what else is wrong.
+            _ => there.push(spec.name.clone()),
+        }
+    }
+    if there.is_empty() && !why.is_empty() {
         return Err(why.join("; "));
+    }
+    if !why.is_empty() {
+        here.systems = there;
     }
     Ok(here)
 }
