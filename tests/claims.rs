@@ -278,3 +278,25 @@ fn the_article_is_there_as_a_whole() {
     assert!(check.status.success(), "{}", self::text(&check.stderr));
     assert!(self::text(&check.stdout).contains(&format!("{} claims", claims.len())));
 }
+
+/// One system that this build cannot make leaves the others to be measured, and says why it is not.
+#[cfg(not(feature = "kafka-tls"))]
+#[test]
+fn what_a_build_has_not_leaves_one_system_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let scenario = SCENARIO.replacen(
+        "[[workload]]",
+        "[[system]]\ndriver = \"kafka\"\noptions = { broker = { tls = \"server\" } }\n[[workload]]",
+        1,
+    );
+    let objectives = "name = \"orders\"\ntitle = \"t\"\n[[measure]]\nname = \"encrypted\"\nscenario = \"small.toml\"\n\
+        systems = [\"reference\", \"kafka\"]\nset = { \"run.trials\" = 1 }\ntier = \"various\"\n[[claim]]\nid = 1\n\
+        says = \"one\"\nplace = \"p\"\nmeasure = \"encrypted\"\nholds = [\"ledger.lost of reference == 0\"]\n\
+        [[claim]]\nid = 2\nsays = \"the other\"\nplace = \"p\"\nmeasure = \"encrypted\"\nholds = [\"ledger.lost of kafka == 0\"]\n";
+    std::fs::write(dir.path().join("objectives.toml"), objectives).unwrap();
+    std::fs::write(dir.path().join("small.toml"), scenario).unwrap();
+    let output = claims(dir.path(), &["run"]);
+    let said = text(&output.stdout);
+    assert_eq!(verdicts(dir.path()), [(1, "supported".to_owned()), (2, "undecided".into())], "{said}");
+    assert!(!said.contains("interrupted"), "{said}");
+}

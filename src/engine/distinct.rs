@@ -22,6 +22,7 @@ pub struct Distinct {
     count: AtomicU64,
     /// By producer: what was acknowledged.
     acked: Mutex<BTreeMap<u32, SequenceSet>>,
+    owed: AtomicU64,
 }
 
 impl Distinct {
@@ -29,6 +30,8 @@ impl Distinct {
     pub fn owe(&self, producer: u32, acked: &SequenceSet) {
         let mut all = self.acked.lock().unwrap_or_else(PoisonError::into_inner);
         all.entry(producer).or_default().merge(acked);
+        let count = all.values().map(|set| set.count(0, set.end())).sum();
+        self.owed.store(count, Ordering::Relaxed);
     }
 
     /// Whether each of the first `groups` groups has every message that was acknowledged, as far as
@@ -67,6 +70,11 @@ impl Distinct {
     /// What was acknowledged, by producer.
     pub fn acked(&self) -> BTreeMap<u32, SequenceSet> {
         self.acked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many messages were acknowledged, as far as producers have told.
+    pub fn owed(&self) -> u64 {
+        self.owed.load(Ordering::Relaxed)
     }
 
     /// Each message once for each group that has it.

@@ -332,19 +332,21 @@ impl CountExchange {
 
     /// Says which messages there are, where they have become more.
     fn tell(&mut self, agent: &dyn AgentSide, shared: &Shared) {
-        let (mut all, mut counts) = (Vec::new(), Vec::new());
+        // Sets are copied where one has grown, and not at each look.
+        let counts = |c: &WorkloadCounters| [c.distinct.count(), c.distinct.owed()];
+        let counts: Vec<u64> = shared.counters.iter().flat_map(counts).collect();
+        if counts == self.told {
+            return;
+        }
+        let mut all = Vec::new();
         for (workload, counters) in shared.counters.iter().enumerate() {
-            let acked = counters.distinct.acked();
-            counts.push(counters.distinct.count());
-            counts.extend(acked.values().map(|set| set.count(0, set.end())));
             let held = counters.distinct.all().into_iter();
             all.extend(held.map(|(group, sets)| ToldSets::Held { workload, group, sets }));
-            all.extend(acked.into_iter().map(|(producer, set)| ToldSets::Acked { workload, producer, set }));
+            let acked = counters.distinct.acked().into_iter();
+            all.extend(acked.map(|(producer, set)| ToldSets::Acked { workload, producer, set }));
         }
-        if counts != self.told {
-            agent.tell(all);
-            self.told = counts;
-        }
+        agent.tell(all);
+        self.told = counts;
     }
 }
 

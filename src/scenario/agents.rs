@@ -74,7 +74,7 @@ pub(super) fn agents(file: &ScenarioFile, problems: &mut Problems) -> Option<Age
         };
         problems.add(Problem::new("agents.control", message).hint("write it like \"nats://host:4222\""));
     }
-    let given = table.labels.as_ref().map(|l| l.values().sum::<u32>());
+    let given = table.labels.as_ref().map(|l| l.values().fold(0u32, |sum, n| sum.saturating_add(*n)));
     let Some(count) = table.count.or(given) else {
         let message = "nothing says how many agents there are";
         problems.add(Problem::new("agents", message).hint("write `count = 4`, or give --agents 4"));
@@ -204,6 +204,8 @@ mod tests {
             "[agents]\npublish = \"zone=a\"\nconsume = \"zone=b\"\nlabels = { \"zone=a\" = 2, \"zone=b\" = 1 }";
         let plan = read(labelled, "agents.consume = \"zone=a\"");
         assert!(plan.unwrap_err().contains("no client is placed by `zone=b`"));
+        let many = read(&labelled.replace("2,", "4294967295,"), "").unwrap_err();
+        assert!(many.contains("4294967295"), "{many}");
         let plan = read(labelled, "").unwrap();
         assert_eq!((plan.agents.as_ref().unwrap().count, plan.cases[0].workloads[0].topology.producers), (3, 4));
     }

@@ -260,8 +260,9 @@ impl Consumer for StreamConsumer {
         while taken == 0 {
             self.upkeep()?;
             self.out.flush(&self.link).await?;
-            let Some((mut source, mut message)) = self.flow.wait(next(&mut self.sources)).await else { continue };
-            let mut at = now();
+            let Some(((mut source, mut message), mut at)) = self.flow.wait(next(&mut self.sources)).await else {
+                continue;
+            };
             self.flow.note_message();
             loop {
                 let Some(one) = message else { return Err(self.link.lost("the subscription ended")) };

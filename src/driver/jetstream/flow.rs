@@ -3,6 +3,7 @@
 
 use async_nats::{HeaderMap, Message, StatusCode, Subject};
 use bytes::Bytes;
+use futures_util::FutureExt;
 use serde_json::Value;
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use super::stream::WorkloadStream;
 use crate::driver::nats::link::NatsLink;
 use crate::driver::nats::outbox::Outbox;
 use crate::driver::{DriverError, Incident, Start};
+use crate::units::{Nanos, now};
 
 /// A pull ends after so long, if it is not filled.
 const EXPIRES: Duration = Duration::from_secs(30);
@@ -178,13 +180,15 @@ impl ConsumeFlow {
         self.heard = Instant::now();
     }
 
-    /// What comes next; `None` when [`ConsumeFlow::upkeep`] may have something to do first.
+    /// What comes next, and when it came; `None` when [`ConsumeFlow::upkeep`] may have something to
+    /// do first. The instant is taken before anything else is: what is waited for beside it is
+    /// given up afterwards.
     #[inline]
-    pub async fn wait<T>(&mut self, next: impl Future<Output = T>) -> Option<T> {
+    pub async fn wait<T>(&mut self, next: impl Future<Output = T>) -> Option<(T, Nanos)> {
         let due = tokio::time::Instant::from_std(self.due());
         tokio::select! {
             biased;
-            came = next => Some(came),
+            came = next.map(|came| (came, now())) => Some(came),
             // The link that says so lives as long as the consumer.
             Ok(()) = self.again.changed() => {
                 self.renewed = true;

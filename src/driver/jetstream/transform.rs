@@ -124,7 +124,7 @@ impl CopyLoop {
             self.link.check()?;
             self.flow.upkeep(&self.link, &mut self.out)?;
             self.out.flush(&self.link).await?;
-            let Some(mut next) = self.flow.wait(self.source.next()).await else { continue };
+            let Some((mut next, _)) = self.flow.wait(self.source.next()).await else { continue };
             self.flow.note_message();
             loop {
                 let message = next.ok_or_else(|| self.link.lost("the subscription ended"))?;
