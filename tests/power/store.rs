@@ -1,11 +1,12 @@
 //! A program writes, syncs, writes and is cut: what is lost is the second part, and nothing else.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use msgbench::system::power::{NameLoss, PowerLoss, PowerStore};
 
@@ -341,4 +342,34 @@ fn many_write_and_sync_at_once() {
         let bytes = std::fs::read(bench.path(&n.to_string())).unwrap();
         assert_eq!((bytes.len(), bytes.iter().all(|byte| *byte == b'a' + n as u8)), (40 * 3000, true));
     }
+}
+
+/// A request that is on its way from the kernel while the power goes ends for whoever asked, and
+/// for nobody else: the store is there again.
+#[test]
+fn the_power_goes_in_the_middle_of_requests() {
+    if needs::power(PROGRAM).is_none() {
+        return;
+    }
+    let mut bench = bench(NameLoss::Ordered);
+    bench.synced("a", b"a");
+    let (at, ended) = (bench.at.clone(), AtomicBool::new(false));
+    let served = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..12 {
+            scope.spawn(|| {
+                while !ended.load(Ordering::Relaxed) {
+                    // A name that is not there is asked for each time.
+                    if at.join("b").metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+                        served.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+        let cuts: std::io::Result<Vec<_>> = (0..150).map(|_| bench.store.cut()).collect();
+        ended.store(true, Ordering::Relaxed);
+        cuts.unwrap();
+    });
+    assert!(served.into_inner() > 300);
+    assert_eq!(bench.read("a").unwrap(), "a");
 }

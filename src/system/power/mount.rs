@@ -84,7 +84,10 @@ impl StoreMount {
         let Some(ServedStore { tree, session }) = self.served.take() else { return Ok(None) };
         unmount(&self.at)?;
         match session.join() {
-            Ok(ended) => ended.map(|()| Some(tree)),
+            Ok(Ok(())) => Ok(Some(tree)),
+            // What a thread was given in that moment; the kernel has answered it by itself.
+            Ok(Err(error)) if error.raw_os_error() == Some(libc::ECONNABORTED) => Ok(Some(tree)),
+            Ok(Err(error)) => Err(error),
             Err(_) => Err(io::Error::other("a thread that served has panicked")),
         }
     }
