@@ -9,16 +9,12 @@ fn scenario(seconds: u32, events: &str) -> String {
     format!(
         "name = \"faults\"\nquestion = \"Is it done to whom it is to be done?\"\n[[system]]\ndriver = \"jetstream\"\n\
          options = {{ nodes = 3, replicas = 3 }}\n[[workload]]\npattern = \"stream\"\nload.rate = \"500/s\"\n{events}\
-         [run]\nwarmup = \"0s\"\nduration = \"{seconds}s\"\ntrials = 1\ndrain = \"20s\"\n"
+         [run]\nwarmup = \"0s\"\nduration = \"{seconds}s\"\ntrials = 1\ndrain = \"60s\"\n"
     )
 }
 
-/// The trial of that scenario; its load takes 25 s.
-fn trial(events: &str) -> Value {
-    trial_of(25, events)
-}
-
-fn trial_of(seconds: u32, events: &str) -> Value {
+/// The trial of that scenario, whose load takes so long.
+fn trial(seconds: u32, events: &str) -> Value {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("s.toml");
     std::fs::write(&file, scenario(seconds, events)).unwrap();
@@ -36,6 +32,7 @@ fn leaders_are_killed_again_and_again_each_when_the_cluster_has_settled() {
         return;
     }
     let trial = trial(
+        25,
         "[[event]]\nat = \"1s\"\naction = \"kill\"\nnode = \"leader\"\nfor = \"6s\"\nwithin = \"1s\"\nevery = \"10s\"\ncount = 2\n",
     );
     complete(&trial);
@@ -67,7 +64,7 @@ fn a_follower_is_paused_and_goes_on_and_nobody_waits_for_it() {
     if needs::nats_server().is_none() {
         return;
     }
-    let trial = trial("[[event]]\nat = \"1s\"\naction = \"pause\"\nnode = \"follower\"\nfor = \"3s\"\n");
+    let trial = trial(8, "[[event]]\nat = \"1s\"\naction = \"pause\"\nnode = \"follower\"\nfor = \"3s\"\n");
     complete(&trial);
     let faults = faults(&trial);
     assert_eq!((faults.len(), faults[0]["nodes"].as_array().unwrap().len()), (1, 1), "{faults:?}");
@@ -85,7 +82,7 @@ fn a_follower_that_comes_back_as_the_load_ends_is_waited_for() {
     if needs::nats_server().is_none() {
         return;
     }
-    let trial = trial_of(4, "[[event]]\nat = \"1s\"\naction = \"pause\"\nnode = \"follower\"\nfor = \"2900ms\"\n");
+    let trial = trial(4, "[[event]]\nat = \"1s\"\naction = \"pause\"\nnode = \"follower\"\nfor = \"2900ms\"\n");
     complete(&trial);
     let faults = faults(&trial);
     assert_eq!(faults.len(), 1, "{faults:?}");
@@ -101,6 +98,7 @@ fn a_role_that_nobody_has_fails_the_trial() {
         return;
     }
     let trial = trial(
+        4,
         "[[event]]\nat = \"1s\"\naction = \"kill\"\nnode = \"leader\"\n[[event]]\nat = \"1500ms\"\naction = \"kill\"\nnode = \"leader\"\n",
     );
     assert_eq!(trial["outcome"]["status"], "failed", "{}", trial["outcome"]);
@@ -116,7 +114,7 @@ fn a_leader_hands_over_when_it_is_asked() {
     if needs::nats_server().is_none() {
         return;
     }
-    let trial = trial("[[event]]\nat = \"1s\"\naction = \"transfer\"\nevery = \"7s\"\ncount = 3\n");
+    let trial = trial(16, "[[event]]\nat = \"1s\"\naction = \"transfer\"\nevery = \"5s\"\ncount = 3\n");
     complete(&trial);
     let faults = faults(&trial);
     assert_eq!(faults.len(), 3, "{faults:?} {}", trial["events"]);
@@ -140,7 +138,7 @@ fn nodes_are_restarted_in_turn() {
     if needs::nats_server().is_none() {
         return;
     }
-    let trial = trial("[[event]]\nat = \"1s\"\naction = \"rolling-restart\"\n");
+    let trial = trial(25, "[[event]]\nat = \"1s\"\naction = \"rolling-restart\"\n");
     complete(&trial);
     let faults = faults(&trial);
     let nodes: Vec<&Value> = faults.iter().map(|f| &f["nodes"][0]).collect();
