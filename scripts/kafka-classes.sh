@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Prints where the classes of Kafka are kept as Java reads them fastest (an archive for class data
 # sharing, JEP 350), and makes that first where there is none of this Kafka and this Java. A Java
-# virtual machine that is given it starts in about half of the time. Without an argument of its own
-# a Java passes it over where it does not fit.
+# virtual machine that is given it starts in about two thirds of the time; one whose classes are
+# others passes it over.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 home=${MSGBENCH_KAFKA_HOME:-$PWD/.cache/kafka}
 java=java
-[ ! -x "${JAVA_HOME:-}/bin/java" ] || java=$JAVA_HOME/bin/java
+if [ -n "${JAVA_HOME:-}" ] && [ -x "$JAVA_HOME/bin/java" ]; then java=$JAVA_HOME/bin/java; fi
 key=$( ("$java" -XX:TieredStopAtLevel=1 -version 2>&1; echo "$home"; ls -l --time-style=full-iso "$home/libs") | sha256sum)
 archive=$PWD/.cache/kafka-classes-${key:0:16}.jsa
 if [ ! -s "$archive" ]; then
