@@ -175,8 +175,8 @@ pub trait AgentSide: Sync {
 pub trait CoordinatorSide: Sync {
     /// How many agents may be lost.
     fn may_lose(&self) -> u32;
-    /// Before a trial: whether as many agents are there as are needed. Others take the place of those
-    /// that are lost, and are waited for.
+    /// Before a trial: whether as many agents are there as are needed. Others take the place of
+    /// those that are lost, and are waited for.
     ///
     /// # Errors
     /// Who is not there.

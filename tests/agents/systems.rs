@@ -23,7 +23,11 @@ impl Together {
 
     /// The trials of a scenario, each complete and with the results of all agents.
     fn trials(&self, bench: &Bench) -> Vec<Value> {
-        let output = bench.with(&self.control.url, self.count).args(["--set", "run.connect=180s", "--set", "run.drain=120s"]).output().unwrap();
+        let output = bench
+            .with(&self.control.url, self.count)
+            .args(["--set", "run.connect=180s", "--set", "run.drain=120s"])
+            .output()
+            .unwrap();
         let record: Value =
             serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", words(&output)));
         let trials = record["trials"].as_array().unwrap().clone();

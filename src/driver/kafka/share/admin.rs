@@ -193,8 +193,8 @@ impl ShareAdmin {
         Ok(all.filter_map(|c| Some((c.name.to_string(), c.value?.to_string()))).collect())
     }
 
-    /// Sets where a group starts to read a topic, in each partition. It has no members yet; or those
-    /// of other processes (`shared`), one of which has set the same before.
+    /// Sets where a group starts to read a topic, in each partition. It has no members yet; or, if
+    /// it is `shared`, those of other processes, one of which has set the same before.
     pub(in crate::driver::kafka) async fn position(
         &self,
         group: &str,
