@@ -13,6 +13,7 @@ use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_msgbench");
 
+/// The limit is one of the median: a machine that stalls delays few messages, which decide p99.
 const CAPPED: &str = r#"name = "capped"
 question = "How much does a broker take that passes 2,000 messages a second?"
 [[system]]
@@ -29,7 +30,7 @@ duration = "600ms"
 drain = "10s"
 interval = "50ms"
 [search]
-limits = ["e2e.p99 < 100ms", "ledger.lost == 0"]
+limits = ["e2e.p50 < 50ms", "ledger.lost == 0"]
 width = "30%"
 lead = 1
 max = "100k/s"
@@ -58,7 +59,7 @@ fn a_rate_cap_is_found_and_reported() {
     let search = &record["searches"][0];
     assert_eq!(search["bracket"]["ending"], "found", "{search}");
     let (lower, upper) = (search["bracket"]["lower"].as_f64().unwrap(), search["bracket"]["upper"].as_f64().unwrap());
-    // A backlog of 100 ms in 600 ms is a sixth too much.
+    // A backlog of 50 ms after 300 ms is a sixth too much.
     assert!(lower > 1_000.0 && lower < 2_400.0 && upper > 1_200.0 && upper < 3_200.0, "{lower} to {upper}: {words}");
     assert!(upper / lower < 1.31, "{lower} to {upper}");
     // Every trial of the record is one of the search, at a case that the plan then has.
@@ -68,7 +69,7 @@ fn a_rate_cap_is_found_and_reported() {
         record["plan"]["cases"].as_array().unwrap().iter().map(|c| c["id"].as_str().unwrap()).collect();
     assert!(trials.iter().all(|t| cases.contains(&t["case"].as_str().unwrap())), "{cases:?}");
     // People read the same on each page.
-    let said = "reference holds 99 of 100 within 100 ms and nothing lost up to ";
+    let said = "reference holds 50 of 100 within 50 ms and nothing lost up to ";
     for page in ["report.md", "report.html"] {
         let text = std::fs::read_to_string(folder.join(page)).unwrap();
         assert!(text.contains(said), "{page}");
@@ -89,7 +90,7 @@ fn a_search_without_a_limit_or_a_rate_is_refused_where_it_is_written() {
     assert!(refused(none, &[]).contains("--limit 'e2e.p99 < 20ms'"));
     let words = refused(&CAPPED.replace("load.rate = \"1k/s\"", "load = { mode = \"unthrottled\" }"), &[]);
     assert!(words.contains("no workload has a rate to vary"), "{words}");
-    let words = refused(&CAPPED.replace("e2e.p99 <", "e2e.p98 <"), &[]);
+    let words = refused(&CAPPED.replace("e2e.p50 <", "e2e.p98 <"), &[]);
     assert!(words.contains("s.toml:17:") && words.contains("p98 is not among the percentiles"), "{words}");
     let words = refused(CAPPED, &["--limit", "e2e.p99 about 3ms"]);
     assert!(words.contains("compares nothing") && words.contains("--limit"), "{words}");
@@ -150,7 +151,7 @@ fn an_interrupted_search_is_taken_up() {
         assert!(all[0].join(trial["hlog"].as_str().unwrap()).exists(), "{}", trial["hlog"]);
     }
     // Another scenario is not what was begun.
-    let other = capacity(dir.path(), &CAPPED.replace("100ms\"", "90ms\""), &["--resume", place.to_str().unwrap()]);
+    let other = capacity(dir.path(), &CAPPED.replace("p50 < 50ms", "p50 < 40ms"), &["--resume", place.to_str().unwrap()]);
     assert_eq!(other.status.code(), Some(2));
     assert!(said(&other).contains("it searched for something else"), "{}", said(&other));
 }

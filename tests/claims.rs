@@ -118,6 +118,20 @@ fn objectives_get_verdicts_and_are_measured_once() {
     let markdown = std::fs::read_to_string(folder.join("claims.md")).unwrap();
     assert!(markdown.contains("| REFUTED |"), "{markdown}");
 
+    // Held against itself no verdict changed; against one with another verdict it did.
+    let now = folder.join("claims.json");
+    let edited = dir.path().join("before.json");
+    std::fs::write(&edited, std::fs::read_to_string(&now).unwrap().replace("\"supported\"", "\"undecided\"")).unwrap();
+    let compare = |before: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_msgbench"));
+        command.args(["claims", "compare", "--gate"]).arg(before).arg(&now).output().unwrap()
+    };
+    let (same, changed) = (compare(&now), compare(&edited));
+    assert_eq!(same.status.code(), Some(0), "{}", text(&same.stderr));
+    assert!(text(&same.stdout).contains("Of 3 claims in both, 3 have the same"), "{}", text(&same.stdout));
+    assert_eq!(changed.status.code(), Some(3), "{}", text(&changed.stderr));
+    assert!(text(&changed.stdout).contains("1  UNDECIDED \u{2192} SUPPORTED"), "{}", text(&changed.stdout));
+
     // What is there is not measured again; what changed is, and says why.
     let results = || std::fs::read_dir(folder.join("full/stream-1k/small")).unwrap().count();
     let second = claims(dir.path(), &["run"]);
@@ -209,6 +223,41 @@ fn another_build_measures_again() {
     let third = by(&other, dir.path(), &["run", "--only", "1"]);
     assert!(text(&third.stderr).contains("1 run there and unchanged"), "{}", text(&third.stderr));
     assert_eq!(records(dir.path()).len(), 2);
+}
+
+/// A share of what a search finds: the search is made first, and what it has found is the base.
+#[test]
+fn a_share_of_a_capacity_is_searched_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let capped = SCENARIO.replace("name = \"small\"", "name = \"capped\"").replace("500ms", "600ms")
+        + "interval = \"50ms\"\n[faults]\nrate-cap = { rate = \"2k/s\" }\n[search]\n\
+           limits = [\"e2e.p99 < 100ms\"]\nwidth = \"30%\"\nlead = 1\nmax = \"100k/s\"\n";
+    std::fs::write(dir.path().join("capped.toml"), capped).unwrap();
+    let measures = "name = \"orders\"\ntitle = \"t\"\n[[measure]]\nname = \"most\"\nscenario = \"capped.toml\"\n\
+        tier = \"page-cache\"\n[[measure]]\nname = \"stream-1k\"\nscenario = \"small.toml\"\ntier = \"page-cache\"\n\
+        set = { \"run.trials\" = 1 }\nrate = { share = \"30%\", of = \"capacity of reference in most\" }\n";
+    let claim = "[[claim]]\nid = 1\nsays = \"none lost at a third\"\nplace = \"p\"\nmeasure = \"stream-1k\"\n\
+        holds = [\"ledger.lost of reference == 0\"]\n";
+    file(dir.path(), &format!("{measures}{claim}"));
+    let output = claims(dir.path(), &["run"]);
+    let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+    assert_eq!(verdicts(dir.path()), [(1, "supported".to_owned())], "{said}");
+    // A backlog of 100 ms in 600 ms is a sixth too much; the search ends within 30 %.
+    let json = std::fs::read_to_string(dir.path().join("results/claims/orders/claims.json")).unwrap();
+    let json: Value = serde_json::from_str(&json).unwrap();
+    let tier = json["claims"][0]["tiers"][0].as_str().unwrap();
+    let rate = tier.strip_prefix("page cache, one copy, at 30 % of capacity of reference in most, ").unwrap_or(tier);
+    let rate: f64 = rate.trim_end_matches("/s").parse().unwrap_or_else(|_| panic!("{tier}: {said}"));
+    assert!((400.0..=800.0).contains(&rate), "{rate}: {said}");
+    let record = &records(dir.path())[0];
+    assert!(record["plan"].to_string().contains(&format!("{rate}")), "{}", record["plan"]);
+    // Rounds of a rule about a capacity are searches.
+    let rule = claim.replace("ledger.lost of reference == 0", "capacity of reference in most > 1/s");
+    file(dir.path(), &format!("{measures}{claim}{}", rule.replace("id = 1", "id = 2")));
+    let check = text(&claims(dir.path(), &["check"]).stdout);
+    assert!(check.contains("capped.toml --set search.searches=12\n"), "{check}");
+    let quick = text(&claims(dir.path(), &["check", "--quick"]).stdout);
+    assert!(quick.contains("capped.toml --quick\n"), "{quick}");
 }
 
 #[test]

@@ -179,7 +179,7 @@ fn faults_are_changed_while_the_broker_runs() {
     said.read_line(&mut line).unwrap();
     let ready: Value = serde_json::from_str(&line).unwrap();
     let control = TcpStream::connect(ready["policy"]["fault_control"].as_str().unwrap()).unwrap();
-    control.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    control.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let mut answers = BufReader::new(control.try_clone().unwrap());
     let mut say = |words: &str| {
         (&control).write_all(format!("{words}\n").as_bytes()).unwrap();

@@ -4,8 +4,8 @@
 //! Three kinds of rules have three kinds of certainty. A limit is held against the exact interval
 //! of the median over rounds, with the sign test. Two systems are held against each other by the
 //! interval of their ratio, with the test that belongs to it (Mann-Whitney). Of a count that is 0
-//! or not, one counterexample decides; where there is none, the rule of three bounds how many there
-//! can be.
+//! or not, and of a limit that each round must keep, one counterexample decides; where there is
+//! none, the rule of three bounds how many there can be.
 
 use std::collections::BTreeMap;
 
@@ -43,6 +43,8 @@ pub enum Figure {
     Difference { value: f64, ci95: Option<(f64, f64)>, left: f64, right: f64, unit: UnitName, runs: (usize, usize) },
     /// A count over all runs, and of how many messages where it is one of these.
     Count { value: f64, of: Option<u64>, runs: usize },
+    /// The round that keeps a limit worst, and how many break it.
+    Worst { value: f64, broken: usize, unit: UnitName, runs: usize },
 }
 
 /// The sign of a unit, which is all that a file of results keeps of it.
@@ -150,6 +152,7 @@ fn too_thin(comparator: Comparator, finding: RuleFinding, thin: Option<&String>)
 /// Holds a rule to what was measured; `records` has the result of each measurement that there is.
 pub fn held(rule: &Rule, records: &BTreeMap<String, Record>) -> RuleResult {
     let result = match &rule.right {
+        Bound::Limit(limit) if rule.each => in_each(rule, *limit, records),
         Bound::Limit(_) if rule.by_counterexample() => counted(rule, records),
         Bound::Limit(limit) => limited(rule, *limit, records),
         Bound::Measured { factor, operand } => compared(rule, *factor, operand, records),
@@ -180,6 +183,23 @@ fn counted(rule: &Rule, records: &BTreeMap<String, Record>) -> Result<RuleResult
     let seen = sum > 0.0;
     let result = RuleResult { finding, figure, ..RuleResult::open(rule, String::new()) }.because(open);
     Ok(result.of_rounds(&[&one], seen))
+}
+
+/// A limit that each round must keep.
+fn in_each(rule: &Rule, limit: f64, records: &BTreeMap<String, Record>) -> Result<RuleResult, String> {
+    let one = of_one(&asked(&rule.left, records)?)?;
+    let OneSide { sample, thin, .. } = &one;
+    let worse = if wants_less(rule.comparator) { f64::max } else { f64::min };
+    let Some(worst) = sample.values.iter().copied().reduce(worse) else {
+        return Err(format!("no valid round says {}", rule.left));
+    };
+    let broken = sample.values.iter().filter(|v| !rule.comparator.holds(**v, limit)).count();
+    let finding = if broken > 0 { RuleFinding::Fails } else { RuleFinding::Holds };
+    let thin = too_thin(rule.comparator, finding, thin.as_ref());
+    let finding = if thin.is_some() { RuleFinding::Open } else { finding };
+    let figure = Figure::Worst { value: worst, broken, unit: rule.left.metric.quantity.unit().name(), runs: sample.n };
+    let result = RuleResult { finding, figure, ..RuleResult::open(rule, String::new()) }.because(thin);
+    Ok(result.of_rounds(&[&one], broken > 0))
 }
 
 fn limited(rule: &Rule, limit: f64, records: &BTreeMap<String, Record>) -> Result<RuleResult, String> {
@@ -328,6 +348,31 @@ mod tests {
         assert_eq!(held_by("ledger.lost of nats == 0", &of(lossy.clone())).finding, RuleFinding::Fails);
         assert_eq!(held_by("ledger.lost of nats > 0", &of(lossy.clone())).finding, RuleFinding::Holds);
         assert_eq!(held_by("ledger.lost of reference == 0", &of(lossy)).finding, RuleFinding::Holds);
+    }
+
+    /// A limit that each round must keep needs no number of rounds, and one that breaks it decides.
+    #[test]
+    fn one_round_breaks_what_each_must_keep() {
+        let few = of(record(&A[..2], &B[..2]));
+        let keeps = held_by("e2e.p99 of reference < 1ms in each round", &few);
+        assert_eq!((keeps.finding, keeps.p), (RuleFinding::Holds, None), "{keeps:?}");
+        let Figure::Worst { value, broken: 0, runs: 2, .. } = keeps.figure else { panic!("{keeps:?}") };
+        assert!((790e3..840e3).contains(&value), "{value}");
+        // The median keeps it, and the slowest of ten rounds does not.
+        let records = of(record(&A, &B));
+        let Figure::Worst { value: worst, .. } = held_by("e2e.p99 of reference < 1s in each round", &records).figure
+        else {
+            panic!("no figure")
+        };
+        let within = format!("e2e.p99 of reference < {}ns in each round", worst as u64 - 1000);
+        let breaks = held_by(&within, &records);
+        assert_eq!(breaks.finding, RuleFinding::Fails, "{breaks:?}");
+        let Figure::Worst { broken: 1.., runs: 10, .. } = breaks.figure else { panic!("{breaks:?}") };
+        let Figure::Worst { value: least, .. } = held_by("e2e.p99 of reference > 1us in each round", &records).figure
+        else {
+            panic!("no figure")
+        };
+        assert!(least < worst, "{least} {worst}");
     }
 
     /// With too few samples above it a percentile is known too low: then it is not surely low

@@ -6,15 +6,15 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::file::{ClaimTable, ClaimsFile, FactWord, MeasureTable, SecondTable};
+use super::file::{ClaimTable, ClaimsFile, FactWord, MeasureTable};
 use super::rule::{Bound, Operand, Rule};
-use super::second::{SecondMethod, SecondRule};
-use super::set::{Claim, ClaimBody, ClaimSet, Condition, Form, Measure, ScenarioText};
+use super::second;
+use super::set::{Claim, ClaimBody, ClaimSet, Condition, Form, Measure, SEARCHES, ScenarioText};
 use super::share::{self, RateShare};
 use crate::plan::problem::{Problem, Problems, suggest};
 use crate::plan::{Case, Plan, SystemTypes};
 use crate::scenario::{self, Diagnosis, Overrides, Scenario};
-use crate::units::{Span, hex};
+use crate::units::hex;
 
 /// Rounds of a comparison: with fewer, no exact 95 % interval of a ratio exists.
 const FOR_A_RATIO: u32 = 4;
@@ -60,7 +60,7 @@ pub fn read(
         }
         measures.extend(problems.take(measure(i, table, of, lookup, types)));
     }
-    let seconds = seconds(&file, &mut problems);
+    let seconds = second::methods(&file, &mut problems);
     known(&file, &claims, &measures, types, &mut problems);
     share::in_order(&file, &mut problems);
     if !problems.0.is_empty() {
@@ -125,7 +125,7 @@ fn claim(i: usize, table: &ClaimTable, problems: &mut Problems) -> Claim {
         problems.add(problem.hint("write these rules as a condition, too"));
     }
     let body = body(i, table, conditions.is_empty(), problems);
-    let second = second_rules(&at("second"), &table.second, problems);
+    let second = second::rules(&at("second"), &table.second, problems);
     Claim {
         id: table.id,
         says: table.says.clone(),
@@ -168,52 +168,6 @@ fn body(i: usize, table: &ClaimTable, unmeasured: bool, problems: &mut Problems)
         (None, None) => {}
     }
     ClaimBody::Measured
-}
-
-/// Second methods. One that no claim asks is of no use, and one that a claim asks must be there.
-fn seconds(file: &ClaimsFile, problems: &mut Problems) -> Vec<SecondMethod> {
-    let names: Vec<&str> = file.second.iter().map(|s| s.name.as_str()).collect();
-    let mut asked = BTreeSet::new();
-    for (i, claim) in file.claim.iter().enumerate() {
-        for (k, text) in claim.second.iter().enumerate() {
-            let Ok(rule) = SecondRule::read(text) else { continue };
-            if !names.contains(&rule.method.as_str()) {
-                let words = format!("there is no second method `{}`", rule.method.escape_debug());
-                let problem = Problem::new(format!("claim.{i}.second.{k}"), words);
-                problems.add(Problem { hint: suggest(&rule.method, &names), ..problem });
-            }
-            asked.insert(rule.method);
-        }
-    }
-    for (i, table) in file.second.iter().enumerate() {
-        let at = |key: &str| format!("second.{i}.{key}");
-        if !asked.contains(&table.name) {
-            problems.add(Problem::new(at("name"), format!("no claim asks `{}`", table.name.escape_debug())));
-        }
-        if names[..i].contains(&table.name.as_str()) {
-            let words = format!("there are two methods `{}`", table.name.escape_debug());
-            problems.add(Problem::new(at("name"), words));
-        }
-        if table.command.is_empty() {
-            problems.add(Problem::new(at("command"), "it names no program"));
-        }
-    }
-    let method = |s: &SecondTable| SecondMethod {
-        name: s.name.clone(),
-        by: s.by.clone(),
-        command: s.command.clone(),
-        within: s.within.unwrap_or(Span::secs(60)),
-    };
-    file.second.iter().map(method).collect()
-}
-
-/// Reads the rules of second methods.
-fn second_rules(path: &str, texts: &[String], problems: &mut Problems) -> Vec<SecondRule> {
-    let read = |(k, text): (usize, &String)| {
-        SecondRule::read(text)
-            .map_err(|(message, hint)| Problem { hint, ..Problem::new(format!("{path}.{k}"), message) })
-    };
-    texts.iter().enumerate().map(read).filter_map(|found| problems.take(found)).collect()
 }
 
 /// Reads rules; each operand gets the measurement that it looks at.
@@ -283,8 +237,11 @@ fn measure(
     let pairs = |map: &BTreeMap<String, toml::Value>| -> Vec<(String, String)> {
         map.iter().map(|(k, v)| (k.clone(), v.to_string())).collect()
     };
-    let said = |key: &str, short: bool| table.set.contains_key(key) || short && table.quick.contains_key(key);
-    let rounds = (rounds.0.filter(|_| !said("run.trials", false)), rounds.1.filter(|_| !said("run.trials", true)));
+    let said = |short: bool| {
+        let is = |key: &str| table.set.contains_key(key) || short && table.quick.contains_key(key);
+        is("run.trials") || is(SEARCHES)
+    };
+    let rounds = (rounds.0.filter(|_| !said(false)), rounds.1.filter(|_| !said(true)));
     let rate = table.rate.as_ref().map(|r| RateShare::read(&format!("measure.{i}.rate"), r)).transpose()?;
     let blank = |scenario: Scenario| Measure {
         name: table.name.clone(),

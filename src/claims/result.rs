@@ -1,6 +1,6 @@
 //! Claims with their verdicts, as they are written beside the pages.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::file::FactWord;
 use super::judge::{RuleFinding, RuleResult};
@@ -9,7 +9,7 @@ use super::judge::{RuleFinding, RuleResult};
 pub const SCHEMA: &str = "msgbench.claims/1";
 
 /// What is said of a claim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClaimWord {
     /// The interval of each rule lies wholly on the side of the claim.

@@ -32,10 +32,15 @@ pub struct Rule {
     pub left: Operand,
     pub comparator: Comparator,
     pub right: Bound,
+    /// Whether each round must keep it, and not the median over rounds: one that breaks it decides.
+    pub each: bool,
 }
 
 /// How a rule is written, for those who wrote it otherwise.
 const FORM: &str = "write it as \"e2e.p99 of nats < 1ms\" or \"e2e.p50 of a < 1.5 * e2e.p50 of b\"";
+
+/// Stands behind a limit that each round must keep.
+const EACH: &str = " in each round";
 
 /// The signs, those of two characters first.
 const SIGNS: [(&str, Comparator); 5] = [
@@ -61,7 +66,11 @@ impl Rule {
     /// What is wrong with it, and what to write instead.
     pub fn read(that: &str) -> Result<Self, RuleError> {
         let plain = |words: String| (words, Some(FORM.to_owned()));
-        let Some((left, comparator, right)) = signed(that) else {
+        let (typed, each) = match that.trim_end().strip_suffix(EACH) {
+            Some(typed) => (typed, true),
+            None => (that, false),
+        };
+        let Some((left, comparator, right)) = signed(typed) else {
             return Err(plain(format!("`{}` compares nothing", that.escape_debug())));
         };
         let left = Operand::read(left)?;
@@ -81,7 +90,7 @@ impl Rule {
                 Bound::Measured { factor, operand: Operand::read(operand)? }
             }
         };
-        let rule = Self { that: that.trim().into(), left, comparator, right };
+        let rule = Self { that: that.trim().into(), left, comparator, right, each };
         rule.sensible()?;
         Ok(rule)
     }
@@ -89,6 +98,10 @@ impl Rule {
     /// Refuses what could be read and says nothing.
     fn sensible(&self) -> Result<(), RuleError> {
         if let Bound::Measured { operand, .. } = &self.right {
+            if self.each {
+                let words = "rounds of two systems are not held against each other one by one".to_owned();
+                return Err((words, Some("leave out `in each round`, or write a limit".into())));
+            }
             let (a, b) = (self.left.metric.quantity.unit(), operand.metric.quantity.unit());
             if a != b {
                 let words = format!("{} and {} do not count the same", self.left.metric, operand.metric);
@@ -98,7 +111,11 @@ impl Rule {
                 return Err(("both sides are the same".into(), None));
             }
         }
-        let zero = matches!(self.right, Bound::Limit(0.0)) && self.left.metric.quantity.unit() == Unit::Count;
+        let zero = self.of_zero();
+        if zero && self.each {
+            let words = "a count that is 0 or not is that of all rounds".to_owned();
+            return Err((words, Some("leave out `in each round`".into())));
+        }
         if self.comparator == Comparator::Equal && !zero {
             let words = "what is measured is never exactly equal, but for a count of 0".to_owned();
             return Err((words, Some("write two rules, with >= and <=".into())));
@@ -121,13 +138,18 @@ impl Rule {
 
     /// What tells it from other rules, however it is typed: one that two claims have is one test.
     pub fn identity(&self) -> String {
-        format!("{:?} {:?} {:?}", self.left, self.comparator, self.right)
+        format!("{:?} {:?} {:?} {}", self.left, self.comparator, self.right, self.each)
     }
 
-    /// Whether it is about a count that is 0 or not: one counterexample decides.
-    pub fn by_counterexample(&self) -> bool {
+    /// Whether it is about a count that is 0 or not.
+    fn of_zero(&self) -> bool {
         let zero = matches!(self.right, Bound::Limit(0.0));
         zero && self.left.metric.quantity.unit() == Unit::Count
+    }
+
+    /// Whether one counterexample decides it, so that no number of rounds is needed.
+    pub fn by_counterexample(&self) -> bool {
+        self.each || self.of_zero()
     }
 }
 
@@ -188,6 +210,12 @@ mod tests {
         assert_eq!((*factor, operand.system.as_str(), operand.measure.as_deref()), (1.5, "kafka", Some("other")));
         assert!(Rule::read("ledger.lost of kafka == 0").unwrap().by_counterexample());
         assert!(!Rule::read("ledger.lost of kafka < 5").unwrap().by_counterexample());
+        let each = Rule::read("outage.write.max of kafka in other < 30s in each round").unwrap();
+        assert!(each.each && each.by_counterexample(), "{each:?}");
+        assert_eq!((each.right, each.left.measure.as_deref()), (Bound::Limit(30e9), Some("other")));
+        // It is another test than that of the median.
+        let median = Rule::read("outage.write.max of kafka in other < 30s").unwrap();
+        assert_ne!(each.identity(), median.identity());
     }
 
     #[test]
@@ -210,6 +238,8 @@ mod tests {
                 "e2e.p99 of nats at 2k/s < 1ms",
                 "ledger.lost of nats < 0",
                 "ledger.lost of nats >= 0",
+                "ledger.lost of nats == 0 in each round",
+                "e2e.p99 of nats < e2e.p99 of kafka in each round",
             ]
             .map(said)
             .join("\n")

@@ -1,10 +1,14 @@
 //! A second method: another tool, or a bare client, that finds one figure by itself. Whoever shares
 //! no code with a measurement shares no fault with it either.
 
+use std::collections::BTreeSet;
+
+use super::file::{ClaimsFile, SecondTable};
 use super::result::{ClaimWord, SecondResult};
 use super::rule::{RuleError, signed};
 use crate::plan::gate::Comparator;
 use crate::plan::metric::Unit;
+use crate::plan::problem::{Problem, Problems, suggest};
 use crate::units::{Rate, Span};
 
 /// A command that finds a figure, as the file of claims has it.
@@ -84,6 +88,61 @@ impl SecondRule {
             said: value.ok().map(|(said, _)| said),
         }
     }
+}
+
+/// Second methods. One that no claim asks is of no use, and one that a claim asks must be there.
+pub(super) fn methods(file: &ClaimsFile, problems: &mut Problems) -> Vec<SecondMethod> {
+    let names: Vec<&str> = file.second.iter().map(|s| s.name.as_str()).collect();
+    let mut asked = BTreeSet::new();
+    for (i, claim) in file.claim.iter().enumerate() {
+        for (k, text) in claim.second.iter().enumerate() {
+            let Ok(rule) = SecondRule::read(text) else {
+                // What is wrong with it is told where it stands; it asks whom it names.
+                asked.extend(names_in(text).filter(|word| names.contains(word)).map(str::to_owned));
+                continue;
+            };
+            if !names.contains(&rule.method.as_str()) {
+                let words = format!("there is no second method `{}`", rule.method.escape_debug());
+                let problem = Problem::new(format!("claim.{i}.second.{k}"), words);
+                problems.add(Problem { hint: suggest(&rule.method, &names), ..problem });
+            }
+            asked.insert(rule.method);
+        }
+    }
+    for (i, table) in file.second.iter().enumerate() {
+        let at = |key: &str| format!("second.{i}.{key}");
+        if !asked.contains(&table.name) {
+            problems.add(Problem::new(at("name"), format!("no claim asks `{}`", table.name.escape_debug())));
+        }
+        if names[..i].contains(&table.name.as_str()) {
+            let words = format!("there are two methods `{}`", table.name.escape_debug());
+            problems.add(Problem::new(at("name"), words));
+        }
+        if table.command.is_empty() {
+            problems.add(Problem::new(at("command"), "it names no program"));
+        }
+    }
+    let method = |s: &SecondTable| SecondMethod {
+        name: s.name.clone(),
+        by: s.by.clone(),
+        command: s.command.clone(),
+        within: s.within.unwrap_or(Span::secs(60)),
+    };
+    file.second.iter().map(method).collect()
+}
+
+/// What may be a name in a rule as typed.
+fn names_in(typed: &str) -> impl Iterator<Item = &str> {
+    typed.split(|c: char| !(c.is_ascii_alphanumeric() || "-_".contains(c)))
+}
+
+/// Reads the rules of second methods.
+pub(super) fn rules(path: &str, texts: &[String], problems: &mut Problems) -> Vec<SecondRule> {
+    let read = |(k, text): (usize, &String)| {
+        SecondRule::read(text)
+            .map_err(|(message, hint)| Problem { hint, ..Problem::new(format!("{path}.{k}"), message) })
+    };
+    texts.iter().enumerate().map(read).filter_map(|found| problems.take(found)).collect()
 }
 
 #[cfg(test)]

@@ -30,6 +30,13 @@ pub fn not_together(p: f64) -> String {
     )
 }
 
+/// In how many of a hundred rounds something may be that was in none of so many. The tries are the
+/// rounds and not the messages, which share the fate of their round: none in n has the exact 95 %
+/// bound 1 - 0.05^(1/n).
+fn at_most(runs: usize) -> f64 {
+    100.0 * (1.0 - 0.05f64.powf(1.0 / runs as f64))
+}
+
 /// A figure with its interval.
 pub fn figure(rule: &RuleResult) -> String {
     let kind = rule.kind.unwrap_or(Unit::Count);
@@ -63,14 +70,16 @@ pub fn figure(rule: &RuleResult) -> String {
             let of = of.map_or_else(String::new, |of| format!(" of {}", digits(of)));
             let all = format!("{name}: {}{of} in {}", digits(*value as u64), plural(*runs as u64, "round"));
             match *value == 0.0 && *runs > 0 {
-                // The tries are the rounds and not the messages, which share the fate of their
-                // round: none in n has the exact 95 % bound 1 - 0.05^(1/n).
-                true => format!(
-                    "{all} (95 %: in at most {:.0} % of rounds)",
-                    100.0 * (1.0 - 0.05f64.powf(1.0 / *runs as f64))
-                ),
+                true => format!("{all} (95 %: in at most {:.0} % of rounds)", at_most(*runs)),
                 false => all,
             }
+        }
+        Figure::Worst { value, broken: 0, runs, .. } => {
+            let (value, all) = (show(*value), plural(*runs as u64, "round"));
+            format!("{name}: {value} at the worst in {all} (95 %: broken in at most {:.0} % of rounds)", at_most(*runs))
+        }
+        Figure::Worst { value, broken, runs, .. } => {
+            format!("{name}: {} at the worst; {broken} of {} break it", show(*value), plural(*runs as u64, "round"))
         }
     }
 }

@@ -10,6 +10,9 @@ use super::share::RateShare;
 use crate::record::Record;
 use crate::scenario::{Overrides, Scenario};
 
+/// How often a search is made, as scenarios call it.
+pub(super) const SEARCHES: &str = "search.searches";
+
 /// How much is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
@@ -124,6 +127,18 @@ impl Measure {
         }
     }
 
+    /// Rounds, where the file does not say them; a search has none.
+    fn trials(&self, form: Form) -> Option<u32> {
+        let rounds = if form == Form::Quick { self.rounds.1 } else { self.rounds.0 };
+        rounds.filter(|_| self.full.plan.search.is_none())
+    }
+
+    /// Each round of a search is a search of its own, of which the short form makes one.
+    fn searches(&self, form: Form) -> Option<(String, String)> {
+        let rounds = self.rounds.0.filter(|_| form == Form::Full && self.full.plan.search.is_some());
+        rounds.map(|n| (SEARCHES.to_owned(), n.to_string()))
+    }
+
     /// The options of `msgbench run` that make it.
     pub fn options(&self, form: Form) -> Vec<String> {
         let mut list: Vec<String> = self.systems.iter().flat_map(|s| ["--system".into(), s.clone()]).collect();
@@ -132,8 +147,8 @@ impl Measure {
         for (key, value) in self.set.iter().chain(quick).chain(&rate) {
             list.extend(["--set".into(), format!("{key}={value}")]);
         }
-        let rounds = if form == Form::Quick { self.rounds.1 } else { self.rounds.0 };
-        list.extend(rounds.iter().flat_map(|n| ["--trials".into(), n.to_string()]));
+        list.extend(self.searches(form).iter().flat_map(|(key, n)| ["--set".into(), format!("{key}={n}")]));
+        list.extend(self.trials(form).iter().flat_map(|n| ["--trials".into(), n.to_string()]));
         list.extend((form == Form::Quick).then(|| "--quick".into()));
         list
     }
@@ -153,9 +168,9 @@ impl Measure {
         let quick = form == Form::Quick;
         let more = if quick { self.quick.clone() } else { Vec::new() };
         Overrides {
-            set: self.set.iter().cloned().chain(more).collect(),
+            set: self.set.iter().cloned().chain(more).chain(self.searches(form)).collect(),
             systems: self.systems.clone(),
-            trials: if quick { self.rounds.1 } else { self.rounds.0 },
+            trials: self.trials(form),
             quick,
             ..Overrides::default()
         }

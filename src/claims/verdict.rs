@@ -3,14 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use super::judge::{self, RuleFinding, RuleResult};
+use super::judge::{self, Figure, RuleFinding, RuleResult};
 use super::result::{ClaimResult, ClaimWord, ConditionResult, Outcomes, SCHEMA};
 use super::rule::Rule;
 use super::second::SecondFound;
 use super::sentence;
-use super::set::{Claim, ClaimBody, ClaimSet, Condition, Form};
+use super::set::{Claim, ClaimBody, ClaimSet, Condition, Form, Measure};
 use crate::record::Record;
 use crate::stats::multiple;
+use crate::units::Span;
 
 /// Probability of a false verdict among all tests of a report.
 const ALPHA: f64 = 0.05;
@@ -42,6 +43,9 @@ pub fn judge(set: &ClaimSet, only: &[u32], form: Form, evidence: &ClaimFindings)
             if let (Some(why), RuleFinding::Open) = (gone, result.finding) {
                 result.open_because = Some(why.clone());
             }
+            if let (Some(why), true) = (&result.open_because, result.figure != Figure::None) {
+                result.open_because = Some(format!("{why}; {}", would_decide(set, rule, form)));
+            }
             result
         };
         found.push(claim.conditions.iter().map(|c| c.rules.iter().map(of).collect()).collect());
@@ -58,6 +62,23 @@ pub fn judge(set: &ClaimSet, only: &[u32], form: Form, evidence: &ClaimFindings)
         tests,
         claims,
     }
+}
+
+/// What would decide a rule that was measured and is open.
+fn would_decide(set: &ClaimSet, rule: &Rule, form: Form) -> String {
+    let measures: Vec<&Measure> =
+        rule.operands().into_iter().filter_map(|o| set.measure(o.measure.as_deref()?)).collect();
+    let of = |m: &Measure, form: Form| {
+        let plan = &m.scenario(form).plan;
+        let longest = plan.cases.iter().map(|c| c.phases.measure).max().unwrap_or(Span::secs(0));
+        (plan.trials, longest)
+    };
+    let more = measures.iter().filter(|m| form == Form::Quick && m.full.plan.search.is_none()).find_map(|m| {
+        let ((full, long), (here, short)) = (of(m, Form::Full), of(m, Form::Quick));
+        (full > here || long > short)
+            .then(|| format!("the full form makes {full} rounds of {long}, here {here} of {short}"))
+    });
+    more.unwrap_or_else(|| "more rounds would narrow it".into())
 }
 
 /// Corrects the p-values of all rules together; what is then no longer certain is open. In the
@@ -248,6 +269,23 @@ mod tests {
         let quick = judged(&left_out, &[7], Form::Quick);
         assert_eq!(quick.claims[0].verdict, ClaimWord::Undecided);
         assert!(quick.claims[0].reason.contains("only in the full form"), "{quick:?}");
+    }
+
+    /// What is open says what would decide it.
+    #[test]
+    fn what_is_open_says_what_would_decide() {
+        let claim = last("holds = [\"e2e.p99 of reference < 808us\"]");
+        let quick = "copies = 3\nset = { \"run.trials\" = 12, \"run.duration\" = \"10s\" }\n\
+                     quick = { \"run.trials\" = 6, \"run.duration\" = \"2s\" }";
+        let text = claim.replacen("copies = 3", quick, 1);
+        let why = |form| judged(&text, &[7], form).claims[0].reason.clone();
+        let words = why(Form::Quick);
+        assert!(
+            words.contains("the interval holds the limit; the full form makes 12 rounds of 10s, here 6 of 2s"),
+            "{words}"
+        );
+        let words = why(Form::Full);
+        assert!(words.contains("the interval holds the limit; more rounds would narrow it"), "{words}");
     }
 
     /// Where a machine cannot refute a claim, a condition that fails refutes no part of it either.

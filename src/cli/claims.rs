@@ -8,7 +8,10 @@ mod written;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::claims::{self, ClaimFindings, ClaimSet, ClaimWord, Form, Measure, Outcomes, ScenarioText, SecondMethod};
+use crate::claims::{
+    self, ClaimChanges, ClaimFindings, ClaimSet, ClaimWord, Form, Measure, Outcomes, SavedOutcomes, ScenarioText,
+    SecondMethod,
+};
 use crate::engine::{Interrupt, Register};
 use crate::record::Record;
 use crate::units::{plural, say, time_words};
@@ -32,6 +35,8 @@ enum ClaimsCommand {
     Run(RunClaims),
     /// Say the verdicts of what is there, and write the pages again
     Report(ReportClaims),
+    /// Say which verdicts changed between two results: quick and full, another day, another host
+    Compare(CompareClaims),
 }
 
 #[derive(Debug, clap::Args)]
@@ -75,6 +80,17 @@ struct ReportClaims {
     #[arg(long, value_name = "DIR", default_value = "results/claims")]
     out: PathBuf,
     /// Exit with 3 where a claim is refuted or depends, with 5 where one is undecided
+    #[arg(long)]
+    gate: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct CompareClaims {
+    /// Verdicts as a run has written them: claims.json or claims-quick.json
+    before: PathBuf,
+    /// The other ones
+    after: PathBuf,
+    /// Exit with 3 where a verdict is not the same
     #[arg(long)]
     gate: bool,
 }
@@ -138,6 +154,7 @@ pub(super) fn run(args: &ClaimsArgs, color: bool) -> Result<Exit, Failure> {
     match &args.command {
         ClaimsCommand::Check(check) => self::check(check, &register),
         ClaimsCommand::Run(run) => execute(run, &register, color),
+        ClaimsCommand::Compare(compare) => self::compare(compare),
         ClaimsCommand::Report(report) => {
             let mut set = report.of.read(&register)?;
             let runs = KeptRuns::new(&report.out, &set.name, &register);
@@ -159,6 +176,19 @@ pub(super) fn run(args: &ClaimsArgs, color: bool) -> Result<Exit, Failure> {
             Ok(gate(&outcomes, report.gate))
         }
     }
+}
+
+/// Says which verdicts of two results are not the same.
+fn compare(args: &CompareClaims) -> Result<Exit, Failure> {
+    let read = |path: &Path| {
+        let bytes = std::fs::read(path).map_err(|e| e.to_string());
+        let read = bytes.and_then(|bytes| SavedOutcomes::read(&bytes));
+        read.map_err(|why| Failure::usage(format!("{}: {why}", path.display())))
+    };
+    let (before, after) = (read(&args.before)?, read(&args.after)?);
+    let changes = ClaimChanges::of(&before, &after).map_err(Failure::usage)?;
+    print(&changes.words())?;
+    Ok(if args.gate && changes.any() { Exit::Regressed } else { Exit::Passed })
 }
 
 /// Says what would be run.

@@ -116,8 +116,8 @@ impl engine::RunSink for RunWriter {
         let wanted = output.record.plan.search.clone();
         if let (Some(wanted), Some(last)) = (&wanted, result.trials.last()) {
             let trial = output.record.trials.last();
-            let figures =
-                trial.map(|t| words::trial::figures(t, output.record.plan.cases.iter().find(|c| c.id == last.case)));
+            let case = output.record.plan.cases.iter().find(|c| c.id == last.case);
+            let figures = trial.map(|t| words::trial::figures(t, case, &wanted.limits));
             self.progress.end(&words::capacity::step(result, last, wanted, &figures.unwrap_or_default()));
         }
         let same = |s: &&mut SearchResult| s.case == result.case && s.number == result.number;

@@ -3,8 +3,8 @@
 //! CPU time is the process CPU clock (`clock_getcpuclockid`(3)): nanoseconds of user and kernel
 //! time over all threads, ended ones included. Summing `/proc/PID/task/*/schedstat` would lose
 //! threads that ended; `/proc/PID/stat` counts in ticks of 10 ms and serves only where the clock is
-//! refused. Context switches have no such total: the kernel keeps them for each thread, so those of
-//! threads that ended are missing from the sum.
+//! refused. The kernel tells the context switches of all threads, ended ones included, to the
+//! process itself alone (getrusage(2)): those of threads of others that ended are missing.
 //!
 //! A process that is gone reads as zeros: a broker may die at any instant and the trial is judged
 //! elsewhere.
@@ -27,9 +27,9 @@ pub struct Usage {
     /// Highest resident memory in bytes since the process began (`VmHWM`); of several processes the
     /// sum of their peaks.
     pub peak_rss_bytes: u64,
-    /// Context switches because a living thread waited for something.
+    /// Context switches because a thread waited for something; of other processes, a living one.
     pub voluntary: u64,
-    /// Context switches because a living thread was made to yield the CPU.
+    /// Context switches because a thread was made to yield the CPU; of other processes, a living one.
     pub involuntary: u64,
     /// Living threads.
     pub threads: u32,
@@ -178,13 +178,28 @@ fn sample_one(pid: u32) -> Usage {
     // Readable for processes of the same user only; without it nothing is known of writes.
     let io = fs::read_to_string(format!("{root}/io")).unwrap_or_default();
     usage.written_bytes = field(&io, "write_bytes:").saturating_sub(field(&io, "cancelled_write_bytes:"));
-    for task in folders(Path::new(&format!("{root}/task"))) {
+    let tasks = folders(Path::new(&format!("{root}/task")));
+    if pid == std::process::id() {
+        (usage.voluntary, usage.involuntary) = own_switches();
+        usage.threads = tasks.len() as u32;
+        return usage;
+    }
+    for task in tasks {
         let Ok(status) = fs::read_to_string(task.join("status")) else { continue };
         usage.voluntary += field(&status, "voluntary_ctxt_switches:");
         usage.involuntary += field(&status, "nonvoluntary_ctxt_switches:");
         usage.threads += 1;
     }
     usage
+}
+
+/// Context switches of all threads of this process, ended ones included: (voluntary, involuntary).
+fn own_switches() -> (u64, u64) {
+    // SAFETY: rusage is plain data for which all zeros is a valid value.
+    let mut used: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: `used` is valid and writable for the call.
+    unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut used) };
+    (used.ru_nvcsw as u64, used.ru_nivcsw as u64)
 }
 
 /// The process CPU clock of another process, in nanoseconds.
@@ -326,24 +341,13 @@ mod tests {
     }
 
     #[test]
-    fn a_sleeping_thread_switches_voluntarily() {
+    fn a_thread_that_waited_is_counted_also_after_it_ended() {
         let meter = Meter::own();
         let before = meter.sample();
-        let (done, wait) = std::sync::mpsc::channel::<()>();
-        let sleeper = std::thread::spawn(move || {
-            for _ in 0..20 {
-                std::thread::sleep(std::time::Duration::from_millis(1));
-            }
-            done.send(()).unwrap();
-            std::thread::park_timeout(std::time::Duration::from_secs(5));
-        });
-        wait.recv().unwrap();
-        // Other tests end threads meanwhile and take their switches along, so the sum over all
-        // threads may fall.
-        let used = meter.sample();
-        assert!(used.voluntary > 0 && before.threads > 0, "{used:?}");
-        sleeper.thread().unpark();
-        sleeper.join().unwrap();
+        let waits = || (0..20).for_each(|_| std::thread::sleep(std::time::Duration::from_millis(1)));
+        std::thread::spawn(waits).join().unwrap();
+        let used = meter.sample().since(&before);
+        assert!(used.voluntary >= 20 && before.threads > 0, "{used:?}");
     }
 
     #[test]

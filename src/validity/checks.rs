@@ -201,7 +201,8 @@ fn generator_cpu(o: &CheckInput) -> Check {
         busy.max(grade(o.waiting, 0.005, 0.02).min(Status::Warn)),
         format!("busiest thread {:.0} %, waited for a core {:.2} % of the time", 100.0 * o.busiest, 100.0 * o.waiting),
         "WARN above 80 % busy or 0.5 % waiting, INVALID above 95 % busy",
-        "the generator competes for cores: its own lateness is in the figures; use more threads, more cores, or a lower rate",
+        "the generator competes for cores: its own lateness is in the figures; use more threads, more cores, a lower \
+         rate, or the client that costs least (`client = \"wire\"` of NATS, `producers = \"wire\"` of Kafka)",
     )
 }
 

@@ -86,7 +86,7 @@ fn agents_that_another_run_has_are_not_used() {
     let control = Control::start();
     let spool = tempfile::tempdir().unwrap();
     let _agents = agents(&control.url, 2, spool.path());
-    let (bench, listener) = (bench(4.0), Listener::at(&control.url));
+    let (bench, listener) = (bench(8.0), Listener::at(&control.url));
     let first = bench.with(&control.url, 2).spawn().unwrap();
     listener.all_send(2);
     let second = bench.with(&control.url, 2).args(["--agents-wait", "2s"]).output().unwrap();
@@ -99,7 +99,7 @@ fn agents_that_another_run_has_are_not_used() {
     let first = first.wait_with_output().unwrap();
     assert_eq!(came(&trial(&first)), ["delivered"; 2], "{}", words(&first));
     // And then they are free.
-    let third = bench.with(&control.url, 2).output().unwrap();
+    let third = bench.with(&control.url, 2).args(["--duration", "1s"]).output().unwrap();
     assert_eq!(came(&trial(&third)), ["delivered"; 2], "{}", words(&third));
 }
 
@@ -155,11 +155,11 @@ fn case() -> serde_json::Value {
 
 #[test]
 fn without_a_control_server_both_end_with_a_sentence() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let url = format!("nats://{free}");
+    // No free port is ever this low, so that no other test can listen there.
+    let url = "nats://127.0.0.1:1";
     let begun = Instant::now();
-    let run = bench(1.0).with(&url, 2).output().unwrap();
-    let alone = std::process::Command::new(PROGRAM).args(["agent", "--control", &url]).output().unwrap();
+    let run = bench(1.0).with(url, 2).output().unwrap();
+    let alone = std::process::Command::new(PROGRAM).args(["agent", "--control", url]).output().unwrap();
     for output in [&run, &alone] {
         assert_eq!(output.status.code(), Some(2));
         assert!(words(output).contains("no connection to the control server at"), "{}", words(output));

@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 use msgbench::broker::{Auth, Config, LameDuck, Shutdown, TlsFiles, User};
 use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The future's result within a bound.
 async fn soon<T>(future: impl Future<Output = T>) -> T {

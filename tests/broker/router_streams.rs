@@ -15,7 +15,7 @@ use crate::process::Process;
 use crate::real::Real;
 use crate::router_support::start;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A client, and what it has noted.
 struct Script {

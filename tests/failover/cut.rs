@@ -49,7 +49,8 @@ fn a_leader_of_jetstream_is_cut_off_alone() {
         return;
     }
     let event = "[[event]]\nat = \"2s\"\naction = \"cut\"\nnode = \"leader\"\nfor = \"12s\"\n";
-    let Some(trial) = trial(JETSTREAM, 26, event) else { return };
+    // The load ends as the leader is back; that the replicas are as one is waited for.
+    let Some(trial) = trial(JETSTREAM, 15, event) else { return };
     cut_off(&trial);
     // While nobody leads nothing is acknowledged: the followers wait for 4 s at least.
     let longest = trial["workloads"][0]["latency"]["ack"]["max_ns"].as_f64().map_or(f64::INFINITY, |ns| ns / 1e9);
@@ -63,7 +64,8 @@ fn a_leader_of_kafka_is_cut_off_alone() {
         return;
     }
     let event = "[[event]]\nat = \"3s\"\naction = \"cut\"\nnode = \"leader\"\nfor = \"15s\"\n";
-    let Some(trial) = trial(KAFKA, 40, event) else { return };
+    // As above.
+    let Some(trial) = trial(KAFKA, 19, event) else { return };
     cut_off(&trial);
     // The session of a broker is 9 s.
     let longest = seconds(&trial["workloads"][0]["latency"]["ack"]["max_ns"]);

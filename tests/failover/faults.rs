@@ -1,5 +1,7 @@
 //! Faults of a cluster by role, again and again, on JetStream: its servers start in a moment.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::{complete, faults, needs, run, said, trials};
@@ -9,20 +11,24 @@ fn scenario(seconds: u32, events: &str) -> String {
     format!(
         "name = \"faults\"\nquestion = \"Is it done to whom it is to be done?\"\n[[system]]\ndriver = \"jetstream\"\n\
          options = {{ nodes = 3, replicas = 3 }}\n[[workload]]\npattern = \"stream\"\nload.rate = \"500/s\"\n{events}\
-         [run]\nwarmup = \"0s\"\nduration = \"{seconds}s\"\ntrials = 1\ndrain = \"20s\"\n"
+         [run]\nwarmup = \"0s\"\nduration = \"{seconds}s\"\ntrials = 1\ndrain = \"60s\"\n"
     )
 }
 
-/// The trial of that scenario; its load takes 25 s.
-fn trial(events: &str) -> Value {
-    trial_of(25, events)
-}
-
-fn trial_of(seconds: u32, events: &str) -> Value {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("s.toml");
-    std::fs::write(&file, scenario(seconds, events)).unwrap();
-    trials(&run(dir.path(), file.to_str().unwrap(), &[])).remove(0)
+/// The trial of that scenario, whose load takes so long. A busy machine needs longer for what is to
+/// happen in it, and the log says what was not done: then the load takes four times as long.
+fn trial(mut seconds: u32, events: &str) -> Value {
+    loop {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("s.toml");
+        std::fs::write(&file, scenario(seconds, events)).unwrap();
+        let trial = trials(&run(dir.path(), file.to_str().unwrap(), &[])).remove(0);
+        let missed = trial["events"].to_string().contains(" was not done: the trial ended before");
+        if seconds > 100 || !missed || trial["outcome"]["status"] != "complete" {
+            return trial;
+        }
+        seconds *= 4;
+    }
 }
 
 fn number(fault: &Value, key: &str) -> u64 {
@@ -36,6 +42,7 @@ fn leaders_are_killed_again_and_again_each_when_the_cluster_has_settled() {
         return;
     }
     let trial = trial(
+        20,
         "[[event]]\nat = \"1s\"\naction = \"kill\"\nnode = \"leader\"\nfor = \"6s\"\nwithin = \"1s\"\nevery = \"10s\"\ncount = 2\n",
     );
     complete(&trial);
@@ -57,9 +64,9 @@ fn leaders_are_killed_again_and_again_each_when_the_cluster_has_settled() {
     assert!(lines[1].contains(", the leader of stream MSGBENCH_") && lines[1].contains("(2 of 2)"), "{lines:?}");
     assert_eq!(said(&trial, "restart node").len(), 2, "{}", trial["events"]);
     // While nobody leads, nothing is acknowledged: an election takes 4 s at least.
-    let ack = trial["workloads"][0]["ledger"]["acked"].as_u64().unwrap();
-    assert!(ack < 500 * 25 - 2 * 500 * 3, "{ack} acknowledged");
-    assert_eq!(trial["workloads"][0]["ledger"]["acked_lost"], 0);
+    let ledger = &trial["workloads"][0]["ledger"];
+    assert!(number(ledger, "acked") < number(ledger, "scheduled") - 2 * 500 * 3, "{ledger}");
+    assert_eq!(ledger["acked_lost"], 0, "{ledger}");
 }
 
 #[test]
@@ -67,7 +74,7 @@ fn a_follower_is_paused_and_goes_on_and_nobody_waits_for_it() {
     if needs::nats_server().is_none() {
         return;
     }
-    let trial = trial("[[event]]\nat = \"1s\"\naction = \"pause\"\nnode = \"follower\"\nfor = \"3s\"\n");
+    let trial = trial(8, "[[event]]\nat = \"1s\"\naction = \"pause\"\nnode = \"follower\"\nfor = \"3s\"\n");
     complete(&trial);
     let faults = faults(&trial);
     assert_eq!((faults.len(), faults[0]["nodes"].as_array().unwrap().len()), (1, 1), "{faults:?}");
@@ -85,7 +92,7 @@ fn a_follower_that_comes_back_as_the_load_ends_is_waited_for() {
     if needs::nats_server().is_none() {
         return;
     }
-    let trial = trial_of(4, "[[event]]\nat = \"1s\"\naction = \"pause\"\nnode = \"follower\"\nfor = \"2900ms\"\n");
+    let trial = trial(4, "[[event]]\nat = \"1s\"\naction = \"pause\"\nnode = \"follower\"\nfor = \"2900ms\"\n");
     complete(&trial);
     let faults = faults(&trial);
     assert_eq!(faults.len(), 1, "{faults:?}");
@@ -101,6 +108,7 @@ fn a_role_that_nobody_has_fails_the_trial() {
         return;
     }
     let trial = trial(
+        4,
         "[[event]]\nat = \"1s\"\naction = \"kill\"\nnode = \"leader\"\n[[event]]\nat = \"1500ms\"\naction = \"kill\"\nnode = \"leader\"\n",
     );
     assert_eq!(trial["outcome"]["status"], "failed", "{}", trial["outcome"]);
@@ -116,7 +124,7 @@ fn a_leader_hands_over_when_it_is_asked() {
     if needs::nats_server().is_none() {
         return;
     }
-    let trial = trial("[[event]]\nat = \"1s\"\naction = \"transfer\"\nevery = \"7s\"\ncount = 3\n");
+    let trial = trial(16, "[[event]]\nat = \"1s\"\naction = \"transfer\"\nevery = \"5s\"\ncount = 3\n");
     complete(&trial);
     let faults = faults(&trial);
     assert_eq!(faults.len(), 3, "{faults:?} {}", trial["events"]);
@@ -140,7 +148,7 @@ fn nodes_are_restarted_in_turn() {
     if needs::nats_server().is_none() {
         return;
     }
-    let trial = trial("[[event]]\nat = \"1s\"\naction = \"rolling-restart\"\n");
+    let trial = trial(20, "[[event]]\nat = \"1s\"\naction = \"rolling-restart\"\n");
     complete(&trial);
     let faults = faults(&trial);
     let nodes: Vec<&Value> = faults.iter().map(|f| &f["nodes"][0]).collect();
@@ -153,9 +161,10 @@ fn nodes_are_restarted_in_turn() {
     assert!(!killed && said(&trial, "restart node").len() == 3, "{}", trial["events"]);
 }
 
-/// The trials of systems with transactions whose producer is killed; each message was there once.
-fn killed_producers(event: &str, seconds: u64) -> Vec<Value> {
-    let raw = "raw = { \"transaction.timeout.ms\" = 3000 }";
+/// The trials of systems with transactions, of this timeout, whose producer is killed; each message
+/// was there once.
+fn killed_producers(event: &str, seconds: u64, timeout: Duration) -> Vec<Value> {
+    let raw = format!("raw = {{ \"transaction.timeout.ms\" = {} }}", timeout.as_millis());
     let once = format!("exactly-once = \"transactional\", {raw}");
     let mut systems = vec![format!("driver = \"reference\"\noptions = {{ kafka = {{ {once} }} }}")];
     if needs::system("kafka").is_some() {
@@ -193,7 +202,8 @@ fn milliseconds(trial: &Value, words: &str) -> Vec<u64> {
 /// not read, and its successor writes it once.
 #[test]
 fn a_producer_that_dies_in_a_transaction_loses_and_doubles_nothing() {
-    for trial in killed_producers("every = \"3s\"\ncount = 3", 10) {
+    // A busy machine takes its time for a transaction that nobody has killed.
+    for trial in killed_producers("every = \"3s\"\ncount = 3", 10, Duration::from_secs(60)) {
         assert_eq!(faults(&trial).len(), 3, "{}", trial["events"]);
         assert_eq!(said(&trial, "the producer died in a transaction of ").len(), 3, "{}", trial["events"]);
         assert_eq!(said(&trial, "another producer took its place").len(), 3, "{}", trial["events"]);
@@ -204,7 +214,7 @@ fn a_producer_that_dies_in_a_transaction_loses_and_doubles_nothing() {
 /// Where nobody takes its place the broker aborts the transaction when its time is over.
 #[test]
 fn a_transaction_of_a_dead_producer_ends_at_its_timeout() {
-    for trial in killed_producers("for = \"9s\"", 12) {
+    for trial in killed_producers("for = \"9s\"", 12, Duration::from_secs(3)) {
         let aborted = milliseconds(&trial, "the broker aborted its transaction by itself, ");
         // It began a moment before its producer died, which is 100 ms or so.
         assert!(matches!(aborted[..], [ms] if (2_000..9_000).contains(&ms)), "{aborted:?} {}", trial["events"]);

@@ -109,11 +109,14 @@ fn jetstream_tells_who_leads_before_and_after_the_leader_dies() {
     };
     let leader = one(&*view, ClusterRole::Leader, "S");
     assert_eq!(leader, told(0));
-    let mut followers = view.nodes(ClusterRole::Follower, Some("S"), soon()).unwrap();
+    let mut followers = until(|| view.nodes(ClusterRole::Follower, Some("S"), soon()));
     followers.sort_unstable();
     assert_eq!(followers, (0..3).filter(|n| *n != leader).collect::<Vec<u32>>());
-    let nobody = view.nodes(ClusterRole::Leader, Some("T"), soon()).unwrap_err();
-    assert!(nobody.contains("no node says that it leads stream T"), "{nobody}");
+    // On a busy machine a server may not answer in time, and that is what is said then.
+    until(|| match view.nodes(ClusterRole::Leader, Some("T"), soon()) {
+        Err(why) if why.contains("no node says that it leads stream T") => Ok(()),
+        other => Err(other),
+    });
     until(|| view.settled(soon()));
 
     cluster.kill(leader);
@@ -154,7 +157,7 @@ fn kafka_tells_who_leads_and_who_controls() {
     assert!(made[0].is_ok(), "{made:?}");
     until(|| view.settled(soon()));
     assert_eq!(one(&*view, ClusterRole::Leader, "t"), 2);
-    let mut followers = view.nodes(ClusterRole::Follower, Some("t"), soon()).unwrap();
+    let mut followers = until(|| view.nodes(ClusterRole::Follower, Some("t"), soon()));
     followers.sort_unstable();
     assert_eq!(followers, [0, 1]);
     assert!(view.nodes(ClusterRole::Leader, Some("u"), soon()).is_err());

@@ -90,6 +90,18 @@ fn nextest_names_binaries_that_exist() {
     assert!(gone.is_empty(), ".config/nextest.toml names test binaries that do not exist: {gone:?}");
 }
 
+/// Those of which more tests run at a time than there are processors, by scripts/test-threads.sh.
+#[test]
+fn binaries_that_wait_exist() {
+    let (binaries, script) = (binaries(), read("scripts/test-threads.sh"));
+    let named =
+        script.lines().filter_map(|line| line.split_once("-*) threads=")).flat_map(|(all, _)| words(all, "-* |"));
+    let named: BTreeSet<_> = named.collect();
+    let gone: Vec<_> = named.iter().filter(|name| !binaries.contains_key(**name)).collect();
+    assert!(named.len() > 1 && gone.is_empty(), "scripts/test-threads.sh names {gone:?} of {named:?}");
+    assert!(read("scripts/test.sh").contains("scripts/test-threads.sh"), "nobody uses it");
+}
+
 /// Binaries that start a real server and yet run their tests side by side, with the reason.
 const SIDE_BY_SIDE: [(&str, &str); 1] = [("broker", "a single nats-server that has next to nothing to do")];
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{record, run, words};
 
-/// Four seconds at 1000/s, with a restart after one and a half.
+/// Four seconds at 1000/s, with a restart after half a second.
 fn restarted(driver: &str, workload: &str, rest: &str) -> Value {
     let dir = tempfile::tempdir().unwrap();
     restarted_in(dir.path(), driver, workload, rest)
@@ -17,7 +17,7 @@ fn restarted_in(dir: &Path, driver: &str, workload: &str, rest: &str) -> Value {
     let text = format!(
         "name = \"restart\"\nquestion = \"Does it come back?\"\n[[system]]\ndriver = \"{driver}\"\n\
          [[workload]]\npattern = \"fan-out\"\nconsumers = 2\nload.rate = \"1k/s\"\n{workload}\n\
-         [[event]]\nat = \"1500ms\"\naction = \"restart\"\n{rest}\n\
+         [[event]]\nat = \"500ms\"\naction = \"restart\"\n{rest}\n\
          [run]\nwarmup = \"0s\"\nduration = \"4s\"\ntrials = 1\ndrain = \"25s\"\n"
     );
     let output = run(dir, &text, &["--format", "record"]);
@@ -38,8 +38,8 @@ fn totals_agree(trial: &Value) {
     let (sent, delivered, lost) = (ledger(trial, "sent"), ledger(trial, "delivered"), ledger(trial, "lost"));
     assert_eq!(ledger(trial, "scheduled"), 4_000);
     assert_eq!((ledger(trial, "expected"), delivered + lost), (2 * sent, 2 * sent));
-    // Of 4 s, 2.5 s come after the restart: more than before it has arrived.
-    assert!(delivered > 2 * 2_000, "clients came back: {delivered} of {}", 2 * sent);
+    // Of 4 s, 3.5 s come after the restart: as much again as before it, and more, has arrived.
+    assert!(delivered > 2 * 1_000, "clients came back: {delivered} of {}", 2 * sent);
     assert_eq!((ledger(trial, "corrupted"), ledger(trial, "foreign")), (0, 0));
 }
 

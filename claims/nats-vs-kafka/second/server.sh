@@ -4,11 +4,15 @@ set -eu
 dir=$(mktemp -d)
 server=
 beside=
+mounted=
+# A Java virtual machine whose speed does not count.
+SHORT_LIVED="-Xmx256m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 end() {
     for one in $beside $server; do
         kill "$one" 2>/dev/null || true
         wait "$one" 2>/dev/null || true
     done
+    [ -z "$mounted" ] || umount "$mounted" || true
     rm -rf "$dir"
 }
 trap end EXIT
@@ -35,11 +39,12 @@ reached() {
     exit 1
 }
 
+# A nats-server with default settings, and these options.
 nats_server() {
     program=${MSGBENCH_NATS_SERVER:-$(command -v nats-server || true)}
     [ -x "$program" ] || missing "nats-server is not here: set MSGBENCH_NATS_SERVER"
     at=$(port)
-    "$program" -a 127.0.0.1 -p "$at" >"$dir/nats.log" 2>&1 &
+    "$program" -a 127.0.0.1 -p "$at" "$@" >"$dir/nats.log" 2>&1 &
     server=$!
     reached "$at"
 }
@@ -49,10 +54,16 @@ nats_cli() {
     [ -x "$cli" ] || missing "the command nats is not here: set MSGBENCH_NATSCLI"
 }
 
+nats_python() {
+    python=${MSGBENCH_PYTHON:-python3}
+    "$python" -c "import nats" 2>"$dir/python.log" || missing "nats-py is not here: set MSGBENCH_PYTHON"
+}
+
 kafka() {
     java ${KAFKA_HEAP_OPTS:--Xmx512m} "-Dlog4j2.configurationFile=$dir/log.properties" -cp "$home/libs/*" "$@"
 }
 
+# A broker with default settings; its data are in the folder that is named, else in one of its own.
 kafka_broker() {
     home=${MSGBENCH_KAFKA_HOME:-}
     [ -d "$home/libs" ] || missing "Kafka is not here: set MSGBENCH_KAFKA_HOME"
@@ -68,13 +79,18 @@ advertised.listeners=PLAINTEXT://127.0.0.1:$at
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 controller.listener.names=CONTROLLER
 controller.quorum.voters=1@127.0.0.1:$other
-log.dirs=$dir/data
+log.dirs=${1:-$dir/data}
 offsets.topic.replication.factor=1
 EOF
-    kafka kafka.tools.StorageTool format -t AAAAAAAAAAAAAAAAAAAAAA -c "$dir/server.properties" >"$dir/format.log" 2>&1 ||
+    java $SHORT_LIVED "-Dlog4j2.configurationFile=$dir/log.properties" -cp "$home/libs/*" \
+        kafka.tools.StorageTool format -t AAAAAAAAAAAAAAAAAAAAAA -c "$dir/server.properties" >"$dir/format.log" 2>&1 ||
         { tail -1 "$dir/format.log"; exit 1; }
-    KAFKA_HEAP_OPTS=-Xmx1g
-    java $KAFKA_HEAP_OPTS "-Dlog4j2.configurationFile=$dir/log.properties" -cp "$home/libs/*" kafka.Kafka \
+    kafka_start
+}
+
+# Starts the broker whose data are there.
+kafka_start() {
+    java -Xmx1g "-Dlog4j2.configurationFile=$dir/log.properties" -cp "$home/libs/*" kafka.Kafka \
         "$dir/server.properties" >"$dir/kafka.log" 2>&1 &
     server=$!
     reached "$at"

@@ -22,15 +22,21 @@ const BEYOND_S: u64 = 2;
 /// How much longer a server in a Java virtual machine takes for that; several start together.
 const OF_JAVA_S: u64 = 5;
 const OF_EACH_MORE_S: u64 = 3;
+/// How much longer one takes in which something is done to a server: what nobody has acknowledged
+/// is waited for.
+const DISTURBED_S: u64 = 10;
 /// Trials of a search, on the average.
 const SEARCHED: u64 = 25;
 
 /// About how many seconds a measurement takes.
 pub(super) fn expected(measure: &Measure, form: Form) -> u64 {
     let plan = &measure.scenario(form).plan;
-    let trial = |c: &crate::plan::Case| (c.phases.warmup.0 + c.phases.measure.0) / 1_000_000_000 + beyond(plan.spec(c));
+    let disturbed = if plan.events.is_empty() { 0 } else { DISTURBED_S };
+    let trial = |c: &crate::plan::Case| {
+        (c.phases.warmup.0 + c.phases.measure.0) / 1_000_000_000 + beyond(plan.spec(c)) + disturbed
+    };
     let rounds = match &plan.search {
-        Some(_) => SEARCHED,
+        Some(search) => SEARCHED * u64::from(search.searches),
         None => u64::from(plan.trials),
     };
     plan.cases.iter().map(|c| rounds * trial(c)).sum()

@@ -53,10 +53,16 @@ pub fn error_of(answer: &Value) -> Option<(String, u64)> {
     Some((format!("{words} (error {code})"), code))
 }
 
+/// Whether an error says that there is no such stream.
+pub fn not_found(error: &DriverError) -> bool {
+    matches!(error, DriverError::Admin { words, .. } if words.ends_with("(error 10059)"))
+}
+
 /// Of an error that says that there is no such stream: that it is gone.
 pub fn gone(error: DriverError, stream: &str) -> DriverError {
+    let not_found = not_found(&error);
     match error {
-        DriverError::Admin { url, words, .. } if words.ends_with("(error 10059)") => {
+        DriverError::Admin { url, words, .. } if not_found => {
             DriverError::Gone { what: format!("the stream {stream}"), url, words }
         }
         other => other,

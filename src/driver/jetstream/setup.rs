@@ -19,6 +19,9 @@ use crate::driver::{ClientSlot, Confirmation, Driver, DriverError, Incident, Out
 use crate::plan::{ServiceTarget, Workload};
 use crate::units::{Nanos, Span, now};
 
+/// How long an answer to a request that may be made again is waited for.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+
 impl JetstreamDriver {
     /// Makes streams and reads back what they became.
     pub(super) async fn set_up(&mut self) -> Result<(), DriverError> {
@@ -199,10 +202,9 @@ impl JetstreamDriver {
             let copy = stream.copy().map(|_| stream.read());
             let output = stream.output().map(|_| stream.read());
             for name in [copy, Some(name), output, dead].into_iter().flatten() {
-                let verb = format!("STREAM.DELETE.{name}");
-                let removed = call(&self.link, &stream.api, "remove a stream", &verb, &Value::Null).await;
+                let removed = remove_stream(&self.link, &stream.api, &name, self.target.timeout).await;
                 // Every stream is tried, and the first failure told.
-                result = result.and(removed.map(|_| ()));
+                result = result.and(removed);
             }
         }
         result
@@ -212,6 +214,27 @@ impl JetstreamDriver {
 /// Work queues must be read from the first message on; theirs are empty when they are.
 pub fn start(stream: &WorkloadStream, start: Start) -> Start {
     if stream.options.retention == Retention::WorkQueue { Start::First } else { start }
+}
+
+/// Removes a stream within a bound. A cluster in which nobody leads answers nothing, also later: it
+/// is asked again, and a stream that is not there then is one that was removed.
+async fn remove_stream(link: &NatsLink, api: &ApiRoot, name: &str, bound: Duration) -> Result<(), DriverError> {
+    let action = "remove a stream";
+    let verb = format!("STREAM.DELETE.{name}");
+    let end = tokio::time::Instant::now() + bound;
+    let mut asked = false;
+    loop {
+        let until = end.min(tokio::time::Instant::now() + ASK_AGAIN);
+        match tokio::time::timeout_at(until, call(link, api, action, &verb, &Value::Null)).await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) => return if asked && api::not_found(&error) { Ok(()) } else { Err(error) },
+            Err(_) if until == end => {
+                let (url, seconds) = (link.url.clone(), bound.as_secs_f64());
+                return Err(DriverError::Timeout { action: action.into(), url, seconds });
+            }
+            Err(_) => asked = true,
+        }
+    }
 }
 
 async fn create(link: &NatsLink, api: &ApiRoot, config: &Value) -> Result<Value, DriverError> {

@@ -49,6 +49,11 @@ struct OpenRetry {
 /// Redelivery for one member of a group.
 #[derive(Debug)]
 pub(super) struct Retries {
+    // First: a client that is destroyed waits for each of its messages, also for those of the
+    // reader that are still open where a trial ends before they are settled.
+    open: BTreeMap<u64, OpenRetry>,
+    /// Of those, not yet handed to the client.
+    unwritten: VecDeque<u64>,
     reader: BatchReader,
     again: TopicWriter,
     dead: TopicWriter,
@@ -57,9 +62,6 @@ pub(super) struct Retries {
     /// A message is delivered so often at most; 0 is without limit.
     limit: u32,
     levels: u32,
-    open: BTreeMap<u64, OpenRetry>,
-    /// Of those, not yet handed to the client.
-    unwritten: VecDeque<u64>,
     token: u64,
 }
 

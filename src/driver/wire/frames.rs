@@ -11,6 +11,10 @@
 /// What is gathered is written at this size.
 pub(super) const FULL: usize = 64 * 1024;
 
+/// The same for frames that have no schedule to keep: fewer wake-ups of the server for each message.
+/// With a schedule the first message of what is due would wait for the last.
+const UNTHROTTLED: usize = 512 * 1024;
+
 /// The rings of all producers of a workload take about so many bytes, unless twice the messages
 /// themselves take more.
 pub(super) const ALL: usize = 16 << 20;
@@ -20,6 +24,8 @@ pub(super) struct FrameRing {
     bytes: Vec<u8>,
     /// From and to of the payload of each frame.
     payloads: Vec<(usize, usize)>,
+    /// So many bytes are written at a time.
+    full: usize,
     /// The frame that is next.
     next: usize,
     /// So many of `bytes` are written, and so many were taken.
@@ -30,7 +36,7 @@ pub(super) struct FrameRing {
 impl FrameRing {
     /// Frames for these messages in turn, which go to channels in turn; none where the turns of
     /// both together take more than `room` and twice the messages.
-    pub(super) fn of(heads: &[Vec<u8>], messages: &[&[u8]], room: usize) -> Option<Self> {
+    pub(super) fn of(heads: &[Vec<u8>], messages: &[&[u8]], room: usize, unthrottled: bool) -> Option<Self> {
         let frame = |n: usize| (&heads[n % heads.len()], messages[n % messages.len()]);
         let turn = messages.len().checked_mul(heads.len() / greatest_divisor(messages.len(), heads.len()))?;
         // `\r\n` twice and the digits of the size.
@@ -45,8 +51,9 @@ impl FrameRing {
             }
         }
         // A short ring would be written in pieces that are short.
-        let turns = FULL.div_ceil(size.max(1));
-        let mut ring = Self { bytes: Vec::with_capacity(size * turns), ..Self::default() };
+        let full = if unthrottled { UNTHROTTLED.min(room).max(FULL) } else { FULL };
+        let turns = full.div_ceil(size.max(1));
+        let mut ring = Self { bytes: Vec::with_capacity(size * turns), full, ..Self::default() };
         for n in 0..turn * turns {
             let (head, message) = frame(n);
             ring.bytes.extend_from_slice(head);
@@ -78,7 +85,7 @@ impl FrameRing {
             self.next = 0;
             return true;
         }
-        self.filled - self.written >= FULL
+        self.filled - self.written >= self.full
     }
 
     /// What was taken since the ring began, and how much of it is written.
@@ -136,12 +143,12 @@ mod tests {
         #[test]
         fn what_is_written_is_each_message_in_turn(
             sizes in prop::collection::vec(8usize..3000, 1..40), channels in 1usize..7,
-            steps in prop::collection::vec((1usize..60, 1usize..100_000), 1..60),
+            steps in prop::collection::vec((1usize..60, 1usize..100_000), 1..60), unthrottled in any::<bool>(),
         ) {
             let messages: Vec<Vec<u8>> = sizes.iter().enumerate().map(|(n, size)| vec![n as u8; *size]).collect();
             let heads: Vec<Vec<u8>> = (0..channels).map(|c| format!("PUB a.{} ", "b".repeat(c)).into_bytes()).collect();
             let all: Vec<&[u8]> = messages.iter().map(Vec::as_slice).collect();
-            let mut ring = FrameRing::of(&heads, &all, ALL).unwrap();
+            let mut ring = FrameRing::of(&heads, &all, ALL, unthrottled).unwrap();
             let (mut sent, mut out, mut expected) = (0u64, Vec::new(), Vec::new());
             for (frames, most) in steps {
                 let mut full = false;
@@ -172,10 +179,29 @@ mod tests {
         let heads = |n: usize| -> Vec<Vec<u8>> { (0..n).map(|c| format!("PUB a.{c} ").into_bytes()).collect() };
         let message = vec![0; 1000];
         let messages = |n: usize| -> Vec<&[u8]> { vec![message.as_slice(); n] };
-        assert!(FrameRing::of(&heads(10_000), &messages(1024), ALL).is_none());
-        assert!(FrameRing::of(&heads(7), &messages(1024), ALL).is_some_and(|ring| ring.payloads.len() == 7 * 1024));
-        assert!(FrameRing::of(&heads(1), &messages(1), 0).is_some_and(|ring| ring.bytes.len() >= FULL));
+        assert!(FrameRing::of(&heads(10_000), &messages(1024), ALL, false).is_none());
+        assert!(FrameRing::of(&heads(7), &messages(1024), ALL, false).is_some_and(|ring| ring.payloads.len() == 7 * 1024));
+        assert!(FrameRing::of(&heads(1), &messages(1), 0, true).is_some_and(|ring| ring.bytes.len() >= FULL));
         let large = vec![0; 20 << 20];
-        assert!(FrameRing::of(&heads(1), &[&large], 0).is_some());
+        assert!(FrameRing::of(&heads(1), &[&large], 0, false).is_some());
+    }
+    /// One producer writes more at a time where no message is due at an instant; a thousand have no
+    /// room for that.
+    #[test]
+    fn without_a_schedule_more_is_written_at_a_time() {
+        let heads = [b"PUB a ".to_vec()];
+        let message = vec![0; 1000];
+        let written = |room: usize, unthrottled: bool| {
+            let mut ring = FrameRing::of(&heads, &[&message], room, unthrottled).unwrap();
+            while !ring.take() {}
+            (ring.pending().0.len(), ring.bytes.len())
+        };
+        let within = |(at_once, kept): (usize, usize), full: usize| {
+            assert!((full..full + 2000).contains(&at_once), "{at_once} of {full}");
+            assert!(kept < full + 2000, "{kept} of {full}");
+        };
+        within(written(ALL, true), UNTHROTTLED);
+        within(written(ALL, false), FULL);
+        within(written(ALL / 1000, true), FULL);
     }
 }

@@ -34,7 +34,7 @@ use super::{
     ClientSlot, Confirmation, ConnectAttempt, ConnectSteps, Consumer, Disposition, Driver, DriverError, Facts,
     IdleConnection, Incidents, Incoming, Intrusion, IntrusionOutcome, MessageSink, Outgoing, Producer, Start, Target,
 };
-use crate::plan::Workload;
+use crate::plan::{Load, Workload};
 use crate::plan::options::OptionSet;
 use crate::units::{Nanos, SECOND, now};
 
@@ -136,7 +136,15 @@ impl Driver for WireDriver {
         };
         let heads = (0..topology.channels).map(head).collect();
         let room = frames::ALL / topology.producers.max(1) as usize;
-        Ok(WireProducer { pipe, heads, ring: FrameRing::default(), room, replies: topology.reply, looked: now() })
+        Ok(WireProducer {
+            pipe,
+            heads,
+            ring: FrameRing::default(),
+            room,
+            unthrottled: matches!(w.load, Load::Unthrottled { .. }),
+            replies: topology.reply,
+            looked: now(),
+        })
     }
 
     async fn consumer(&self, slot: ClientSlot, _: Start) -> Result<WireConsumer, DriverError> {
@@ -210,6 +218,7 @@ pub struct WireProducer {
     ring: FrameRing,
     /// Bytes that the ring may take.
     room: usize,
+    unthrottled: bool,
     replies: bool,
     looked: Nanos,
 }
@@ -247,7 +256,7 @@ impl Producer for WireProducer {
     }
 
     fn keep(&mut self, messages: &[&[u8]]) -> bool {
-        let Some(ring) = FrameRing::of(&self.heads, messages, self.room) else { return false };
+        let Some(ring) = FrameRing::of(&self.heads, messages, self.room, self.unthrottled) else { return false };
         self.ring = ring;
         true
     }

@@ -113,7 +113,8 @@ fn leader(view: &dyn ClusterView, stored: Option<&str>, deadline: Instant, not: 
 }
 
 fn hand_over(view: &dyn ClusterView, stored: Option<&str>, request: Option<HandOver>) -> Result<Transferred, String> {
-    let from = leader(view, stored, Instant::now() + BOUND, None)?;
+    // Who is to hand over is waited for as long as for the one who takes over.
+    let from = leader(view, stored, Instant::now() + HANDED_OVER, None)?;
     let (at, deadline) = (now(), Instant::now() + HANDED_OVER);
     match request {
         None => view.transfer(stored.unwrap_or_default(), deadline)?,

@@ -1,15 +1,29 @@
 //! What came of one trial, in a line.
 
 use crate::plan::Case;
+use crate::plan::gate::Expectation;
+use crate::plan::metric::{Quantity, Statistic};
 use crate::record::{Outcome, Status, Trial, WorkloadResult};
 use crate::report::words::answer::without_schedule;
 use crate::report::words::checks;
 use crate::report::words::view::{ShownLatency, clocks_words};
 use crate::units::{count, digits, time_words};
 
-/// `p50 145 µs, p99 0.82 ms, lost 0`.
-pub fn figures(trial: &Trial, case: Option<&Case>) -> String {
-    figure_parts(trial, case).join(", ")
+/// Of a search, with the latencies that its limits are about where these head nothing: `p50 145 µs,
+/// p99 0.82 ms, lost 0, ack.p99 1.2 ms`.
+pub fn figures(trial: &Trial, case: Option<&Case>, limits: &[Expectation]) -> String {
+    let mut parts = figure_parts(trial, case);
+    for metric in limits.iter().map(|limit| &limit.metric) {
+        let Quantity::Latency(kind, Statistic::Quantile(q)) = &metric.quantity else { continue };
+        let of = metric.workload.as_ref();
+        let Some(w) = trial.workloads.iter().find(|w| of.is_none_or(|name| *name == w.name)) else { continue };
+        let shown = trial.workloads.first().is_some_and(|first| first.name == w.name)
+            && w.headline().is_some_and(|(headline, _)| headline == kind && (*q == 0.5 || *q == 0.99));
+        if !shown && let ShownLatency::Finite(ns) = ShownLatency::of(w.latency.get(kind).and_then(|l| l.at(*q))) {
+            parts.push(format!("{metric} {}", time_words(ns)));
+        }
+    }
+    parts.join(", ")
 }
 
 fn figure_parts(trial: &Trial, case: Option<&Case>) -> Vec<String> {
@@ -56,6 +70,7 @@ pub fn line(trial: &Trial, case: Option<&Case>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::gate::{Comparator, Policy};
     use crate::record::sample;
 
     #[test]
@@ -67,5 +82,26 @@ mod tests {
         record.trials[1].outcome = Outcome::Partial;
         lines.extend(record.trials[..2].iter().map(|t| line(t, None)));
         insta::assert_snapshot!("trial_lines", lines.join("\n"));
+    }
+    #[test]
+    fn a_search_shows_what_its_limits_are_about() {
+        let record = sample::record();
+        let of = |that: &str| {
+            let limit = Expectation {
+                that: that.into(),
+                metric: that.split_whitespace().next().unwrap().parse().unwrap(),
+                comparator: Comparator::Less,
+                limit: 20e6,
+                system: None,
+                on_inconclusive: Policy::Warn,
+            };
+            figures(&record.trials[0], record.plan.cases.first(), &[limit])
+        };
+        let plain = figures(&record.trials[0], record.plan.cases.first(), &[]);
+        assert_eq!(of("e2e.p99 < 20ms"), plain);
+        assert_eq!(of("ledger.lost == 0"), plain);
+        assert!(of("e2e.service.p99 < 20ms").starts_with(&format!("{plain}, e2e.service.p99 ")));
+        assert!(of("e2e.p90 < 20ms").starts_with(&format!("{plain}, e2e.p90 ")));
+        assert_eq!(of("rtt.p99 < 20ms"), plain, "what was not measured is not shown");
     }
 }
