@@ -11,8 +11,8 @@
 /// What is gathered is written at this size.
 pub(super) const FULL: usize = 64 * 1024;
 
-/// The same for frames that have no schedule to keep: fewer wake-ups of the server for each message.
-/// With a schedule the first message of what is due would wait for the last.
+/// The same for frames that have no schedule to keep: fewer wake-ups of the server for each
+/// message. With a schedule the first message of what is due would wait for the last.
 const UNTHROTTLED: usize = 512 * 1024;
 
 /// The rings of all producers of a workload take about so many bytes, unless twice the messages
