@@ -180,7 +180,9 @@ mod tests {
         let message = vec![0; 1000];
         let messages = |n: usize| -> Vec<&[u8]> { vec![message.as_slice(); n] };
         assert!(FrameRing::of(&heads(10_000), &messages(1024), ALL, false).is_none());
-        assert!(FrameRing::of(&heads(7), &messages(1024), ALL, false).is_some_and(|ring| ring.payloads.len() == 7 * 1024));
+        assert!(
+            FrameRing::of(&heads(7), &messages(1024), ALL, false).is_some_and(|ring| ring.payloads.len() == 7 * 1024)
+        );
         assert!(FrameRing::of(&heads(1), &messages(1), 0, true).is_some_and(|ring| ring.bytes.len() >= FULL));
         let large = vec![0; 20 << 20];
         assert!(FrameRing::of(&heads(1), &[&large], 0, false).is_some());
