@@ -22,6 +22,7 @@ bench:
     cargo bench --bench harness
     cargo bench --bench router
     cargo bench --bench compare
+    cargo bench --bench agents
 
 # Accept changed snapshots one by one (cargo install cargo-insta).
 snapshots:

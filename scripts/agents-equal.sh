@@ -35,22 +35,33 @@ trials = 1
 ${FAULTS-$faults}
 TOML
 pids=()
+# Whatever is not gone 30 s after it was asked to end is killed: an agent offers its result so long.
 finish() {
+    trap - EXIT
     for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+    for _ in $(seq 300); do
+        [ -n "$(jobs -rp)" ] || break
+        sleep 0.1
+    done
+    for pid in "${pids[@]}"; do kill -KILL "$pid" 2>/dev/null || true; done
     wait 2>/dev/null || true
+    rm -f "$out/ready"
 }
 trap finish EXIT
+trap 'exit 130' INT TERM
+rm -f "$out/ready"
 mkfifo "$out/ready"
 "$program" broker --listen 127.0.0.1:0 --format json >"$out/ready" 2>"$out/control.log" &
 pids+=($!)
 exec 8<"$out/ready"
 rm "$out/ready"
-read -r line <&8
+read -r -t 30 line <&8 || { echo "agents-equal: no control server; see $out/control.log" >&2; exit 1; }
 control=$(sed 's/.*"url": *"\([^"]*\)".*/\1/' <<<"$line")
 "$program" agents local 4 --control "$control" >"$out/agents.log" 2>&1 &
 pids+=($!)
-# Exit code 4 is a run that does not count: it is in the comparison as one that is left out.
-run() { "$program" run "$out/equal.toml" --quiet "$@" || [ $? -eq 4 ]; }
+# Exit code 4 is a run that does not count: it is in the comparison as one that is left out. A run
+# takes half a minute; what takes five hangs.
+run() { timeout --kill-after=30 300 "$program" run "$out/equal.toml" --quiet "$@" || [ $? -eq 4 ]; }
 for round in $(seq "$rounds"); do
     echo "round $round of $rounds"
     run --out "$out/alone"

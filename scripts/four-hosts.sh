@@ -12,28 +12,49 @@ out=$(realpath -m "${1:-four-hosts-results}")
 here=$(cd "$(dirname "$0")" && pwd)
 program=$(realpath "${MSGBENCH:-$here/../target/release/msgbench}")
 server=${MSGBENCH_NATS_SERVER:-nats-server}
+[ "$(id -u)" = 0 ] || { echo "four-hosts: run it as root: it makes network namespaces" >&2; exit 2; }
 mkdir -p "$out"
 id=mb$$
 declare -A ahead=([h1]=1000 [h2]=20000 [h3]=300000 [h4]=4000000)
 hosts=(c=10.77.0.1@a h1=10.77.0.11@a h2=10.77.0.12@a h3=10.77.0.13@b h4=10.77.0.14@b
        n1=10.77.0.21@a n2=10.77.0.22@a n3=10.77.0.23@b)
 pids=()
+# Whatever is not gone 5 s after it was asked to end is killed: a namespace that is in use stays.
 finish() {
+    trap - EXIT
     for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+    for _ in $(seq 50); do
+        [ -n "$(jobs -rp)" ] || break
+        sleep 0.1
+    done
+    for pid in "${pids[@]}"; do kill -KILL "$pid" 2>/dev/null || true; done
     wait 2>/dev/null || true
     for host in "${hosts[@]}"; do ip netns delete "$id-${host%%=*}" 2>/dev/null || true; done
 }
 trap finish EXIT
+trap 'exit 130' INT TERM
+# Waits 30 s until a command succeeds.
+await() {
+    local what=$1
+    shift
+    for _ in $(seq 300); do
+        "$@" >/dev/null 2>&1 && return
+        sleep 0.1
+    done
+    echo "four-hosts: $what within 30 s; see the logs in $out" >&2
+    exit 1
+}
 for host in "${hosts[@]}"; do ip netns add "$id-${host%%=*}"; done
 
+rm -f "$out/links.in"
 mkfifo "$out/links.in" && exec 9<>"$out/links.in"
 python3 "$here/four_hosts_links.py" "${hosts[@]/#/$id-}" --within 5 --between 20 <&9 >"$out/links.log" &
 pids+=($!)
 rm "$out/links.in"
-for _ in $(seq 300); do grep -q ready "$out/links.log" && break || sleep 0.1; done
-grep -q ready "$out/links.log"
+await "the links were not ready" grep -q ready "$out/links.log"
 
-on() { local host=$1; shift; exec ip netns exec "$id-$host" "$@"; }
+# The links end with their input, which nobody else keeps open.
+on() { local host=$1; shift; exec 9>&-; exec ip netns exec "$id-$host" "$@"; }
 routes=nats://10.77.0.21:6222,nats://10.77.0.22:6222,nats://10.77.0.23:6222
 for n in 1 2 3; do
     (on "n$n" "$server" -a "10.77.0.2$n" -p 4222 -n "n$n" -cluster_name four \
@@ -42,13 +63,15 @@ for n in 1 2 3; do
 done
 (on c "$program" broker --listen 10.77.0.1:4222) >"$out/control.log" 2>&1 &
 pids+=($!)
+await "the control server did not listen" \
+    ip netns exec "$id-c" bash -c 'exec 3<>/dev/tcp/10.77.0.1/4222'
 for host in h1 h2 h3 h4; do
     (on "$host" unshare --time --monotonic "${ahead[$host]}" --fork --kill-child -- \
         "$program" agent --control nats://10.77.0.1:4222 --name "$host" --spool "$out") >"$out/$host.log" 2>&1 &
     pids+=($!)
 done
 for n in 1 2 3; do
-    for _ in $(seq 300); do grep -q "Server is ready" "$out/n$n.log" && break || sleep 0.1; done
+    await "nats-server n$n was not ready" grep -q "Server is ready" "$out/n$n.log"
 done
 
 scenario=${2:-$out/four-hosts.toml}
@@ -72,9 +95,11 @@ duration = "20s"
 trials = 3
 TOML
 code=0
-ip netns exec "$id-c" "$program" run "$scenario" --agents 4 --control nats://10.77.0.1:4222 \
+# Three trials take two minutes; what takes ten hangs.
+timeout --kill-after=30 600 ip netns exec "$id-c" "$program" run "$scenario" --agents 4 --control nats://10.77.0.1:4222 \
     --url nats://10.77.0.21:4222 --out "$out/results" || code=$?
-record=$(find "$out/results" -name run.json | sort | tail -1)
+record=$(find "$out/results" -name run.json 2>/dev/null | sort | tail -1) || true
+[ -n "$record" ] || { echo "four-hosts: the run left no result (exit code $code)" >&2; exit 1; }
 truth=()
 for host in h1 h2 h3 h4; do truth+=("$host=${ahead[$host]}"); done
 python3 - "$record" "${truth[@]}" <<'PY'

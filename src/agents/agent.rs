@@ -76,8 +76,8 @@ struct Agent<'a> {
     sets: UnboundedSender<(u64, Vec<ToldSets>)>,
     spool: PathBuf,
     say: &'a dyn Fn(&str),
-    /// Results that are under way to the coordinator.
-    offered: Vec<tokio::task::JoinHandle<()>>,
+    /// Results that are under way to the coordinator, and the files that they are in.
+    offered: Vec<(tokio::task::JoinHandle<()>, PathBuf)>,
     /// What was found of the clocks of others, and is not yet told.
     found: Readings,
     /// It ends when its first run has, and that has.
@@ -175,8 +175,10 @@ impl Agent<'_> {
         }
         clock.abort();
         let bound = tokio::time::Instant::now() + OFFERED_AT_END;
-        for offered in self.offered {
-            let _ = tokio::time::timeout_at(bound, offered).await;
+        for (offered, file) in self.offered {
+            if tokio::time::timeout_at(bound, offered).await.is_err() {
+                (self.say)(&format!("nobody took the result before this agent ended: it is in {}", file.display()));
+            }
         }
         Ok(())
     }
@@ -212,7 +214,7 @@ impl Agent<'_> {
 
     async fn each_second(&mut self) {
         self.report().await;
-        self.offered.retain(|task| !task.is_finished());
+        self.offered.retain(|(task, _)| !task.is_finished());
         let gone = self.owner.as_ref().is_some_and(|o| now() - o.heard > GONE);
         if gone {
             let why = format!("nothing was heard of the coordinator for {} s", GONE / SECOND);
@@ -340,30 +342,32 @@ impl Agent<'_> {
         }
         let whole = packed(accounts);
         let file = self.spool.join(format!("msgbench-{}-{}-{}.json.z", self.hello.name, link.run, link.trial));
-        let kept = std::fs::write(&file, &whole);
+        let (kept, path) = (std::fs::write(&file, &whole), file.clone());
         let (client, subject) = (self.client.clone(), self.subjects.piece(&link.run));
         let from = Sender { id: self.hello.id.clone(), trial: link.trial, kind: PieceKind::Accounts };
-        self.offered.push(tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             let given = deliver(&client, &subject, &from, &whole, OFFERED).await;
-            after(given, kept, &file);
-        }));
+            if let Some(words) = after(given, kept, &file) {
+                crate::units::say(format_args!("msgbench: {words}"));
+            }
+        });
+        self.offered.push((task, path));
     }
 }
 
-/// What becomes of the file of a result.
-fn after(given: Result<(), String>, kept: std::io::Result<()>, file: &Path) {
+/// What becomes of the file of a result, and what is to be said of it.
+fn after(given: Result<(), String>, kept: std::io::Result<()>, file: &Path) -> Option<String> {
+    let name = file.display();
     match (given, kept) {
         // A file that cannot be removed is in nobody's way.
-        (Ok(()), Ok(())) => drop(std::fs::remove_file(file)),
-        (Ok(()), Err(_)) => {}
-        (Err(words), Ok(())) => {
-            crate::units::say(format_args!("msgbench: nobody took the result ({words}): it is in {}", file.display()));
+        (Ok(()), Ok(())) => {
+            let _ = std::fs::remove_file(file);
+            None
         }
+        (Ok(()), Err(_)) => None,
+        (Err(words), Ok(())) => Some(format!("nobody took the result ({words}): it is in {name}")),
         (Err(words), Err(e)) => {
-            let file = file.display();
-            crate::units::say(format_args!(
-                "msgbench: a result is lost: nobody took it ({words}), nor could {file} be written ({e})"
-            ));
+            Some(format!("a result is lost: nobody took it ({words}), nor could {name} be written ({e})"))
         }
     }
 }
@@ -395,5 +399,26 @@ async fn answer_clock(client: Client, mut questions: Subscriber) {
         if client.publish(to, Bytes::copy_from_slice(&answer)).await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_that_nobody_takes_is_in_a_file_that_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("result.json.z");
+        let refused = || Err("no answer within 300 s".to_owned());
+        let full = || Err(std::io::Error::other("no space"));
+        std::fs::write(&file, "x").unwrap();
+        let said = after(refused(), Ok(()), &file).unwrap();
+        assert!(said.contains("nobody took the result (no answer") && said.ends_with("result.json.z"), "{said}");
+        assert!(file.exists());
+        let said = after(refused(), full(), &file).unwrap();
+        assert!(said.starts_with("a result is lost") && said.contains("no space"), "{said}");
+        assert_eq!((after(Ok(()), full(), &file), file.exists()), (None, true));
+        assert_eq!((after(Ok(()), Ok(()), &file), file.exists()), (None, false), "what was taken is removed");
     }
 }

@@ -21,6 +21,10 @@ pub(super) const WINDOW: Nanos = 20 * SECOND;
 pub struct ChosenAgent {
     pub hello: Hello,
     pub share: AgentShare,
+    /// Whose place it took, where that agent was lost.
+    pub replaces: Option<String>,
+    /// Whether its clock is that of this host, so that nothing is to be exchanged.
+    pub here: bool,
     /// When it was last heard of, and the longest silence of the trial.
     pub heard: Nanos,
     pub longest: Nanos,
@@ -47,8 +51,10 @@ pub struct ChosenAgent {
 impl ChosenAgent {
     pub fn new(hello: Hello, share: AgentShare) -> Self {
         Self {
+            here: hello.clock == clock_name(),
             hello,
             share,
+            replaces: None,
             heard: now(),
             longest: 0,
             refused: None,
@@ -70,6 +76,7 @@ impl ChosenAgent {
     pub fn begin(&mut self) {
         *self = Self {
             heard: self.heard,
+            replaces: self.replaces.take(),
             exchanges: std::mem::take(&mut self.exchanges),
             peers: std::mem::take(&mut self.peers),
             ..Self::new(self.hello.clone(), self.share.clone())
@@ -97,11 +104,6 @@ impl ChosenAgent {
         at.saturating_sub(self.heard) > SILENT
     }
 
-    /// Whether its clock is that of this host, so that nothing is to be exchanged.
-    pub fn here(&self) -> bool {
-        self.hello.clock == clock_name()
-    }
-
     pub fn read_clock(&mut self, exchange: Exchange) {
         keep(&mut self.exchanges, exchange);
     }
@@ -124,7 +126,7 @@ impl ChosenAgent {
         self.started = Some(at);
         match same {
             Some((number, shift)) => (self.same_as, self.shift) = (Some(number), shift),
-            None if self.here() => {}
+            None if self.here => {}
             None => self.shift = self.timeline().map_or(0, |t| t.offset_at(at).middle()),
         }
         at.wrapping_add_signed(self.shift)
@@ -139,7 +141,7 @@ impl ChosenAgent {
     fn clock(&self, at: Nanos) -> ClockOffset {
         let exchanges = self.exchanges.len() as u32;
         let known = ClockOffset { offset_ns: self.shift, exchanges, same_as: self.same_as, ..ClockOffset::default() };
-        if self.here() {
+        if self.here {
             return ClockOffset { bound_ns: Some(0), ..known };
         }
         match self.timeline() {
@@ -165,6 +167,7 @@ impl ChosenAgent {
             name: self.hello.name.clone(),
             index: self.share.index,
             labels: self.hello.labels.clone(),
+            replaces: self.replaces.clone(),
             version: self.hello.version.clone(),
             pid: self.hello.pid,
             host: self.hello.host.clone(),
@@ -252,9 +255,9 @@ pub mod tests {
     #[test]
     fn the_clock_of_this_host_needs_no_exchange() {
         let mut it = agent();
-        it.hello.clock = clock_name();
+        it = ChosenAgent::new(Hello { clock: clock_name(), ..it.hello }, it.share);
         assert_eq!((it.start(1_000, None), it.clock(2_000).bound_ns), (1_000, Some(0)));
-        it.hello.clock = "another".into();
+        it = ChosenAgent::new(Hello { clock: "another".into(), ..it.hello }, it.share);
         assert_eq!(it.clock(2_000).bound_ns, None, "nothing is known");
     }
 

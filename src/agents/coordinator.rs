@@ -18,7 +18,7 @@ use crate::units::{Nanos, now};
 use super::chosen::ChosenAgent;
 use super::delivery::{piece, unpacked};
 use super::link::{ask, bytes, exchange};
-use super::messages::{AgentAnswer, AgentRequest, ControlSubjects, Hello, PieceHeader, PieceKind, Refusal, Report};
+use super::messages::{AgentAnswer, AgentRequest, ControlSubjects, Hello, PieceKind, Refusal, Report};
 
 /// A command that is not answered within it was not heard.
 const HEARD: Duration = Duration::from_secs(10);
@@ -28,11 +28,18 @@ const CLOCK_LATER: Duration = Duration::from_millis(200);
 /// So many of them are soon.
 const SOON: usize = 40;
 
+/// What an agent said of itself, and when it last did.
+#[derive(Debug, Clone)]
+pub struct SeenAgent {
+    pub hello: Hello,
+    pub at: Nanos,
+}
+
 /// All that was heard.
 #[derive(Debug, Default)]
 pub struct FleetState {
     /// Agents that have said hello, by their ids.
-    pub seen: BTreeMap<String, Hello>,
+    pub seen: BTreeMap<String, SeenAgent>,
     /// Those of the run, by number.
     pub chosen: Vec<ChosenAgent>,
     /// The number of the trial that is going on.
@@ -129,7 +136,7 @@ impl Network {
         // What cannot be read as a hello is not of an agent that could be used; a hello of another
         // version can be read as far as it says so.
         if let Ok(hello) = serde_json::from_slice::<Hello>(payload) {
-            self.state.lock().seen.insert(hello.id.clone(), hello);
+            self.state.lock().seen.insert(hello.id.clone(), SeenAgent { hello, at: now() });
         }
     }
 
@@ -148,18 +155,28 @@ impl Network {
 
     fn piece(&self, payload: &Bytes) -> Result<(), Refusal> {
         let (header, part) = piece(payload)?;
+        let whole = {
+            let mut state = self.state.lock();
+            let trial = state.trial;
+            let agent = state.agent(&header.id).ok_or(Refusal::Unknown)?;
+            agent.hear(now());
+            if header.trial != trial {
+                return Err(Refusal::Unknown);
+            }
+            let kind = usize::from(header.kind == PieceKind::Sets);
+            agent.parts[kind].add(&header, part)
+        };
+        let Some(whole) = whole else { return Ok(()) };
+        // It takes a while to read; who conducts the trial does not wait for it.
+        let taken = Taken::read(header.kind, &whole).map_err(|words| Refusal::Unreadable { words })?;
         let mut state = self.state.lock();
         let trial = state.trial;
-        let agent = state.agent(&header.id).ok_or(Refusal::Unknown)?;
-        agent.hear(now());
-        if header.trial != trial {
-            return Err(Refusal::Unknown);
+        let agent = state.agent(&header.id).filter(|_| header.trial == trial).ok_or(Refusal::Unknown)?;
+        match taken {
+            Taken::Accounts(accounts) => agent.accounts = Some(*accounts),
+            Taken::Sets(sets) => agent.sets.extend(sets),
         }
-        let kind = usize::from(header.kind == PieceKind::Sets);
-        match agent.parts[kind].add(&header, part) {
-            Some(whole) => take(agent, &header, &whole),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Carries a command until it is answered.
@@ -196,7 +213,7 @@ impl Network {
                 let every = if a.exchanges() < SOON { CLOCK_SOON } else { CLOCK_LATER };
                 asked.get(&a.hello.id).is_none_or(|last| at - last >= every.as_nanos() as Nanos)
             };
-            state.chosen.iter().filter(|a| !a.here()).filter(turn).map(|a| a.hello.id.clone()).collect()
+            state.chosen.iter().filter(|a| !a.here).filter(turn).map(|a| a.hello.id.clone()).collect()
         };
         for id in due {
             asked.insert(id.clone(), at);
@@ -211,14 +228,17 @@ impl Network {
     }
 }
 
-/// Takes what is whole.
-fn take(agent: &mut ChosenAgent, header: &PieceHeader, whole: &[u8]) -> Result<(), Refusal> {
-    let unreadable = |words: String| Refusal::Unreadable { words };
-    match header.kind {
-        PieceKind::Accounts => {
-            agent.accounts = Some(unpacked::<AgentAccounts>(whole).map_err(unreadable)?);
+/// What has come whole.
+enum Taken {
+    Accounts(Box<AgentAccounts>),
+    Sets(Vec<ToldSets>),
+}
+
+impl Taken {
+    fn read(kind: PieceKind, whole: &[u8]) -> Result<Self, String> {
+        match kind {
+            PieceKind::Accounts => unpacked(whole).map(|accounts| Self::Accounts(Box::new(accounts))),
+            PieceKind::Sets => unpacked(whole).map(Self::Sets),
         }
-        PieceKind::Sets => agent.sets.extend(unpacked::<Vec<ToldSets>>(whole).map_err(unreadable)?),
     }
-    Ok(())
 }

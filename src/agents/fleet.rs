@@ -7,12 +7,16 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::engine::{AgentReports, AgentReturn, CoordinatorSide, Instructions, PartFailure, TrialOrder, TrialStage};
+use crate::engine::{
+    AgentReports, AgentReturn, CoordinatorSide, Instructions, Interrupt, PartFailure, TrialOrder, TrialStage,
+};
+use crate::plan::AgentsPlan;
 use crate::record::AgentResult;
 use crate::units::{Nanos, SECOND, now};
 
 use super::chosen::{ChosenAgent, sums};
 use super::coordinator::{FleetState, Sending, SharedState};
+use super::link::ControlServer;
 use super::messages::{AgentAnswer, AgentRequest, Beginning};
 use super::peers::{asked_by, compared};
 
@@ -27,6 +31,16 @@ const LOST: Nanos = 12 * SECOND;
 /// But no longer than this in all.
 const MOST: Nanos = 120 * SECOND;
 
+/// What a run asks for.
+#[derive(Debug, Clone)]
+pub struct FleetOptions {
+    pub control: ControlServer,
+    pub fleet: String,
+    pub agents: AgentsPlan,
+    /// How long agents are waited for.
+    pub wait: Duration,
+}
+
 /// The agents of a run. Dropped, it lets them go.
 pub struct Fleet {
     pub(super) state: SharedState,
@@ -34,7 +48,8 @@ pub struct Fleet {
     pub(super) thread: Option<JoinHandle<()>>,
     pub(super) run: String,
     pub(super) plan: String,
-    pub(super) may_lose: u32,
+    pub(super) options: FleetOptions,
+    pub(super) interrupt: Interrupt,
     pub(super) told: std::sync::Mutex<Told>,
 }
 
@@ -104,7 +119,7 @@ impl Drop for Fleet {
 }
 
 /// Whether an agent is gone, in words.
-fn gone(state: &FleetState, agent: &ChosenAgent, at: Nanos) -> Option<String> {
+pub(super) fn gone(state: &FleetState, agent: &ChosenAgent, at: Nanos) -> Option<String> {
     let name = &agent.hello.name;
     let silent = at.saturating_sub(agent.heard.max(state.back));
     match &agent.refused {
@@ -129,7 +144,7 @@ impl Fleet {
                 None => there.push(agent),
             }
         }
-        match lost.len() > self.may_lose as usize {
+        match lost.len() > self.may_lose() as usize {
             true => Err(lost.join("; ")),
             false => Ok(there),
         }
@@ -138,11 +153,11 @@ impl Fleet {
 
 impl CoordinatorSide for Fleet {
     fn may_lose(&self) -> u32 {
-        self.may_lose
+        self.options.agents.may_lose
     }
 
     fn fit(&self) -> Result<(), String> {
-        self.there(&self.state.lock()).map(|_| ())
+        self.fill()
     }
 
     fn begin(&self, order: &TrialOrder) -> Result<(), String> {

@@ -1,7 +1,6 @@
 //! How the agents of a run are found and taken.
 
 use std::sync::mpsc::channel;
-use std::time::Duration;
 
 use tokio::sync::mpsc::unbounded_channel;
 
@@ -10,24 +9,15 @@ use crate::plan::{AgentShare, AgentsPlan, Plan};
 use crate::units::{Nanos, SECOND, now};
 
 use super::chosen::ChosenAgent;
-use super::coordinator::{Network, SharedState};
-use super::fleet::{Fleet, LOOK};
-use super::link::ControlServer;
+use super::coordinator::{Network, SeenAgent, SharedState};
+use super::fleet::{Fleet, FleetOptions, LOOK};
 use super::messages::{AgentAnswer, AgentAssignment, AgentRequest, ControlSubjects, Hello, PROTOCOL, VERSION, sha256};
 
 /// After the first look it is waited so long for more agents than are needed, so that the same ones
 /// are taken each time: the first by name.
 const SETTLE: Nanos = SECOND / 2;
-
-/// What a run asks for.
-#[derive(Debug, Clone)]
-pub struct FleetOptions {
-    pub control: ControlServer,
-    pub fleet: String,
-    pub agents: AgentsPlan,
-    /// How long agents are waited for.
-    pub wait: Duration,
-}
+/// Agents say hello once a second; who has not for so long is gone.
+const FRESH: Nanos = 10 * SECOND;
 
 /// Why there are no agents.
 #[derive(Debug, thiserror::Error)]
@@ -75,24 +65,26 @@ impl Fleet {
         });
         let thread = Some(thread.map_err(FleetError::Thread)?);
         let plan = sha256(serde_json::to_string(plan).unwrap_or_default().as_bytes());
-        let may_lose = options.agents.may_lose;
-        let fleet = Self { state, commands: Some(commands), thread, run, plan, may_lose, told: Default::default() };
+        let (commands, told) = (Some(commands), Default::default());
+        let (options, interrupt) = (options.clone(), interrupt.clone());
+        let fleet = Self { state, commands, thread, run, plan, options, interrupt, told };
         match ready.recv() {
             Ok(Ok(())) => {}
             Ok(Err(words)) => return Err(FleetError::Control(words)),
             Err(_) => return Err(FleetError::Control("the connection to the control server was given up".into())),
         }
-        fleet.take(options, interrupt)?;
+        fleet.take()?;
         Ok(fleet)
     }
 
     /// Takes the first agents by name that are free, of this version, and have the labels.
-    fn take(&self, options: &FleetOptions, interrupt: &Interrupt) -> Result<(), FleetError> {
+    fn take(&self) -> Result<(), FleetError> {
+        let options = &self.options;
         let begun = now();
         let until = begun + options.wait.as_nanos() as Nanos;
         let mut refused: Vec<(String, String)> = Vec::new();
         loop {
-            if interrupt.count() > 0 {
+            if self.interrupt.count() > 0 {
                 return Err(FleetError::Interrupted);
             }
             let (free, vacant) = (self.free(&refused), self.vacant(&options.agents));
@@ -114,7 +106,7 @@ impl Fleet {
                 }
             }
             if now() > until {
-                return Err(FleetError::TooFew(self.too_few(options, &refused)));
+                return Err(FleetError::TooFew(self.too_few(&refused)));
             }
             std::thread::sleep(LOOK);
         }
@@ -126,21 +118,23 @@ impl Fleet {
         (0..agents.count).filter(|index| state.chosen.iter().all(|a| a.share.index != *index)).collect()
     }
 
-    /// Agents that can be taken, by name.
-    fn free(&self, refused: &[(String, String)]) -> Vec<Hello> {
-        let state = self.state.lock();
+    /// Agents that can be taken, by name. Who was not heard of lately is not there any more.
+    pub(super) fn free(&self, refused: &[(String, String)]) -> Vec<Hello> {
+        let (state, at) = (self.state.lock(), now());
+        let fresh = |seen: &&SeenAgent| at.saturating_sub(seen.at) < FRESH;
         let usable = |h: &&Hello| {
             (h.protocol, h.version.as_str()) == (PROTOCOL, VERSION)
                 && h.taken.is_none()
                 && refused.iter().all(|(id, _)| *id != h.id)
                 && state.chosen.iter().all(|a| a.hello.id != h.id)
         };
-        let mut free: Vec<Hello> = state.seen.values().filter(usable).cloned().collect();
+        let mut free: Vec<Hello> =
+            state.seen.values().filter(fresh).map(|seen| &seen.hello).filter(usable).cloned().collect();
         free.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
         free
     }
 
-    fn assign(&self, hello: &Hello, share: AgentShare) -> Result<AgentAnswer, String> {
+    pub(super) fn assign(&self, hello: &Hello, share: AgentShare) -> Result<AgentAnswer, String> {
         let by = format!("the run of process {} on {}", std::process::id(), host_name());
         let command = AgentRequest::Assign(AgentAssignment {
             protocol: PROTOCOL,
@@ -156,7 +150,8 @@ impl Fleet {
     }
 
     /// Who is there and who is not used, in words.
-    fn too_few(&self, options: &FleetOptions, refused: &[(String, String)]) -> String {
+    fn too_few(&self, refused: &[(String, String)]) -> String {
+        let options = &self.options;
         let (free, vacant) = (self.free(refused), self.vacant(&options.agents));
         let missing = place(&options.agents, &vacant, free.clone()).err().unwrap_or_default();
         let state = self.state.lock();
@@ -170,7 +165,7 @@ impl Fleet {
         for Missing { label, there, needed } in &missing {
             words += &format!("; with the label {label} {there} of {needed}");
         }
-        for hello in state.seen.values() {
+        for SeenAgent { hello, .. } in state.seen.values() {
             let why = refused.iter().find(|(id, _)| *id == hello.id).map(|(_, why)| why.clone());
             let other = (hello.protocol, hello.version.as_str()) != (PROTOCOL, VERSION);
             let why = match why {
@@ -190,7 +185,7 @@ impl Fleet {
 
 /// Agents of which there are too few.
 #[derive(Debug, PartialEq, Eq)]
-struct Missing {
+pub struct Missing {
     label: String,
     there: usize,
     needed: usize,
@@ -203,7 +198,11 @@ fn has(hello: &Hello, label: &str) -> bool {
 
 /// Gives each number that is vacant an agent that has its label. Who several labels fit is taken
 /// last: another may fit nowhere else.
-fn place(agents: &AgentsPlan, vacant: &[u32], mut free: Vec<Hello>) -> Result<Vec<(u32, Hello)>, Vec<Missing>> {
+pub(super) fn place(
+    agents: &AgentsPlan,
+    vacant: &[u32],
+    mut free: Vec<Hello>,
+) -> Result<Vec<(u32, Hello)>, Vec<Missing>> {
     let fits = |h: &Hello| agents.labels.iter().filter(|l| has(h, &l.label)).count();
     free.sort_by_cached_key(fits);
     let (mut placed, mut missing) = (Vec::new(), Vec::new());

@@ -21,7 +21,7 @@ use crate::record::Host;
 use crate::units::Nanos;
 
 /// The version of these messages. Agents of another one are not used.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// The version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

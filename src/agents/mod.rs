@@ -33,10 +33,11 @@ mod link;
 mod local;
 mod messages;
 mod peers;
+mod replace;
 mod side;
 
 pub use agent::{AgentOptions, serve};
-pub use fleet::Fleet;
-pub use gather::{FleetError, FleetOptions};
+pub use fleet::{Fleet, FleetOptions};
+pub use gather::FleetError;
 pub use link::ControlServer;
 pub use local::local;

@@ -41,7 +41,7 @@ impl KnownClock {
 
 /// What each agent found of the clocks of others, from the start of load until now.
 pub fn compared(all: &[ChosenAgent], now: Nanos) -> Vec<Vec<PeerClock>> {
-    let known = |a: &ChosenAgent| match a.here() {
+    let known = |a: &ChosenAgent| match a.here {
         true => Some(KnownClock(None)),
         false => a.timeline().ok().map(|t| KnownClock(Some(t))),
     };

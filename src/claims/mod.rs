@@ -10,11 +10,12 @@
 //! [mod@file] is what is typed, [`rule`] the words of a decision rule, [`read()`] gives what a file
 //! means ([`set`]), [`judge`] holds one rule to the records (the statistics are those of
 //! `compare`), [`verdict`] corrects all tests of a report together (Holm) and makes one word of the
-//! rules and conditions of a claim, [`sentence`] says it; [`changes`] says what two results differ in. One measurement serves several claims, as
-//! runs are what costs. Rejected: a claim as a scenario with `[[expect]]` (a limit is kept by every
-//! run or not; a statement about two systems is none); one scenario for each claim (hours more, and
-//! claims about the same thing would be tested on different runs); settings matched to share runs
-//! by themselves (the reader of the file should see what is run).
+//! rules and conditions of a claim, [`sentence`] says it; [`ClaimChanges`] says in what two results
+//! differ. One measurement serves several claims, as runs are what costs. Rejected: a claim as a
+//! scenario with `[[expect]]` (a limit is kept by every run or not; a statement about two systems
+//! is none); one scenario for each claim (hours more, and claims about the same thing would be
+//! tested on different runs); settings matched to share runs by themselves (the reader of the file
+//! should see what is run).
 
 mod changes;
 pub mod file;

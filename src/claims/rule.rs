@@ -212,7 +212,7 @@ mod tests {
         assert!(!Rule::read("ledger.lost of kafka < 5").unwrap().by_counterexample());
         let each = Rule::read("outage.write.max of kafka in other < 30s in each round").unwrap();
         assert!(each.each && each.by_counterexample(), "{each:?}");
-        assert_eq!((each.right, each.left.measure.as_deref()), (Bound::Limit(30e9), Some("other")));
+        assert_eq!((&each.right, each.left.measure.as_deref()), (&Bound::Limit(30e9), Some("other")));
         // It is another test than that of the median.
         let median = Rule::read("outage.write.max of kafka in other < 30s").unwrap();
         assert_ne!(each.identity(), median.identity());

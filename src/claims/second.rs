@@ -98,7 +98,7 @@ pub(super) fn methods(file: &ClaimsFile, problems: &mut Problems) -> Vec<SecondM
         for (k, text) in claim.second.iter().enumerate() {
             let Ok(rule) = SecondRule::read(text) else {
                 // What is wrong with it is told where it stands; it asks whom it names.
-                asked.extend(words(text).filter(|word| names.contains(word)).map(str::to_owned));
+                asked.extend(names_in(text).filter(|word| names.contains(word)).map(str::to_owned));
                 continue;
             };
             if !names.contains(&rule.method.as_str()) {
@@ -131,9 +131,9 @@ pub(super) fn methods(file: &ClaimsFile, problems: &mut Problems) -> Vec<SecondM
     file.second.iter().map(method).collect()
 }
 
-/// The words of a text that may be names.
-fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| !(c.is_ascii_alphanumeric() || "-_".contains(c)))
+/// What may be a name in a rule as typed.
+fn names_in(typed: &str) -> impl Iterator<Item = &str> {
+    typed.split(|c: char| !(c.is_ascii_alphanumeric() || "-_".contains(c)))
 }
 
 /// Reads the rules of second methods.

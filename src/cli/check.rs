@@ -9,6 +9,7 @@ use crate::system::scratch::Scratch;
 use crate::system::{SystemContext, SystemError};
 use crate::units::Span;
 
+use super::control_args::can_be_divided;
 use super::run::{calibration, profile};
 use super::scenario_args::ScenarioArgs;
 use super::{Exit, Failure, OutputFormat, pretty, print, source};
@@ -32,6 +33,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     let mut scenario = source::load(&args.scenario, &[], &types)?;
     let secrets = register.secrets(&scenario.plan);
     register.check(&scenario.plan).map_err(|e| Failure::usage(secrets.text(&e.to_string())))?;
+    can_be_divided(&scenario, &register)?;
     if let Some(calibration) = calibration(&machine::read(), profile()) {
         engine::trusts(&scenario.plan, &calibration).map_err(Failure::usage)?;
     }

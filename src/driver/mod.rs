@@ -119,7 +119,7 @@ pub use incidents::{Incidents, Noted};
 use side_thread::SideThread;
 
 use crate::plan::options::OptionSet;
-use crate::plan::{Intruder, ReconnectPace, Workload};
+use crate::plan::{AgentShare, Intruder, ReconnectPace, Workload};
 use crate::units::Nanos;
 
 /// What a driver is opened with.
@@ -139,13 +139,19 @@ pub struct Target {
     pub pinned: bool,
     /// How soon the client tries again to connect.
     pub reconnect: ReconnectPace,
-    /// Whether another process has prepared the system: nothing is made and nothing removed.
-    pub joins: bool,
+    /// The part of the clients that this process has, where another one has prepared the system:
+    /// nothing is made and nothing removed.
+    pub part: Option<AgentShare>,
     /// Who is not to be let in, and how each connects; none where the system does not know any.
     pub intruders: Vec<Intruder>,
 }
 
 impl Target {
+    /// Whether another process has prepared the system, and takes away what it made.
+    pub fn joins(&self) -> bool {
+        self.part.is_some()
+    }
+
     /// The intruder whose turn a try is: publishing and subscribing take turns for each of them.
     pub fn intruder(&self, number: u64) -> Option<&Intruder> {
         let turn = (number as usize / 2).checked_rem(self.intruders.len())?;
@@ -228,9 +234,12 @@ pub trait Driver: Sized + Send + Sync {
     const STORES: bool = false;
 
     /// Whether several processes can drive a workload: one prepares it, and the others are opened
-    /// with [`Target::joins`].
-    fn joins(_workload: &Workload) -> bool {
-        false
+    /// with a part of it ([`Target::part`]).
+    ///
+    /// # Errors
+    /// Why they cannot, as the end of a sentence that begins with the workload.
+    fn joins(_workload: &Workload) -> Result<(), &'static str> {
+        Err("is driven by one process, because its driver does not say that several can")
     }
 
     /// The options of a scenario that its client reads. They come with [`Target::options`], beside

@@ -19,6 +19,10 @@ impl Driver for NullDriver {
     type Consumer = NullConsumer;
     const DELIVERS: bool = false;
 
+    fn joins(_: &Workload) -> Result<(), &'static str> {
+        Ok(())
+    }
+
     async fn prepare(_: Target, _: &[Workload]) -> Result<Self, DriverError> {
         let delivery = Stated::new(Delivery::Nothing, "none: messages are confirmed and dropped");
         let facts = Facts {

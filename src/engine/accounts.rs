@@ -12,7 +12,7 @@ use crate::load::keys::KeyChooser;
 use crate::measure::hiccup::HiccupInterval;
 use crate::measure::outage::OutageLog;
 use crate::measure::process::Usage;
-use crate::measure::recorder::{LatencyKind, histogram};
+use crate::measure::recorder::LatencyKind;
 use crate::plan::{AgentShare, Case, Workload};
 use crate::record::{AgentResult, AgentState, FaultRecord, Finding, Packed};
 use crate::units::Nanos;
@@ -113,7 +113,7 @@ impl AgentAccounts {
         agent.received = arrived.sum::<u64>() + all().map(|s| s.answered).sum::<u64>();
         agent.late_start_ns = all().map(|s| s.late_start).min();
         (agent.busiest, agent.waiting) = (self.busiest, self.waiting);
-        agent.pause_ns = self.hiccups.iter().map(|(_, h)| h.open().max()).max();
+        agent.pause_ns = Packed::sum(self.hiccups.iter().map(|(_, h)| h)).map(|all| all.max());
         agent.lag_p99_ns = self.p99(&[LatencyKind::Lag]);
         agent.response_p99_ns = self.p99(&[LatencyKind::Response]).or_else(|| self.p99(&[LatencyKind::Ack]));
         if let Some((phase, error)) = self.failed.clone() {
@@ -122,18 +122,15 @@ impl AgentAccounts {
     }
 
     fn p99(&self, kinds: &[LatencyKind]) -> Option<Nanos> {
-        let mut all = histogram();
-        for (_, h) in self.samples.iter().filter(|((_, kind, _), _)| kinds.contains(kind)) {
-            // It covers the range of every other.
-            let _ = all.add(h.open());
-        }
-        (!all.is_empty()).then(|| all.value_at_quantile(0.99).min(all.max()))
+        let of_kind = self.samples.iter().filter(|((_, kind, _), _)| kinds.contains(kind));
+        let all = Packed::sum(of_kind.map(|(_, h)| h)).filter(|all| !all.is_empty())?;
+        Some(all.value_at_quantile(0.99).min(all.max()))
     }
 
-    /// Adds itself to a trial; `shift` is added to an instant of the trial's clock to have that of
-    /// the agent's. `keys` of each workload say which key a message has, where a store may replace
-    /// values.
-    pub(super) fn join(self, raw: &mut RawTrial, shift: i64, keys: &[Option<KeyChooser>]) {
+    /// Adds itself to a trial, but for its histograms, which it gives; `shift` is added to an
+    /// instant of the trial's clock to have that of the agent's. `keys` of each workload say which
+    /// key a message has, where a store may replace values.
+    pub(super) fn join(self, raw: &mut RawTrial, shift: i64, keys: &[Option<KeyChooser>]) -> AgentHistograms {
         let here = |at: Nanos| at.wrapping_add_signed(-shift);
         for (all, mut mine) in raw.sent.iter_mut().zip(self.sent) {
             for (_, s) in &mut mine {
@@ -160,14 +157,8 @@ impl AgentAccounts {
         }
         self.faults.into_iter().for_each(|fault| raw.add_fault(fault));
         raw.intruded.iter_mut().zip(self.intruded).for_each(|(all, mine)| all.extend(mine));
-        for (key, h) in self.samples {
-            raw.samples.add(key, h.open());
-        }
         for ((workload, name), h) in self.hops {
             raw.add_hop(workload, &name, &h.open());
-        }
-        for (interval, h) in self.hiccups {
-            raw.agent_hiccups.add(interval, h.open());
         }
         let add = |all: &mut Vec<u64>, mine: &[u64]| all.iter_mut().zip(mine).for_each(|(a, m)| *a += m);
         add(&mut raw.clipped, &self.clipped);
@@ -179,7 +170,26 @@ impl AgentAccounts {
         raw.agents_spun |= self.spun;
         raw.agent_disturbance.extend(self.disturbance);
         raw.log.extend(self.log.into_iter().map(|(at, kind, words)| (here(at), kind, words)));
-        raw.log.sort_by_key(|(at, ..)| *at);
+        AgentHistograms { samples: self.samples, hiccups: self.hiccups }
+    }
+}
+
+/// Histograms of agents, which are added when all are there: one sum at a time is open then.
+#[derive(Default)]
+pub(super) struct AgentHistograms {
+    samples: Vec<((usize, LatencyKind, u64), Packed)>,
+    hiccups: Vec<HiccupInterval>,
+}
+
+impl AgentHistograms {
+    pub fn extend(&mut self, more: Self) {
+        self.samples.extend(more.samples);
+        self.hiccups.extend(more.hiccups);
+    }
+
+    pub fn add_to(self, raw: &mut RawTrial) {
+        raw.samples.add_all(self.samples);
+        raw.agent_hiccups.add_all(self.hiccups);
     }
 }
 

@@ -39,6 +39,9 @@ pub(super) fn in_folder(
     number: usize,
     around: &RunContext<'_>,
 ) -> Result<TrialFiles, RunError> {
+    if let TrialSide::Coordinator(coordinator) = around.conditions.side {
+        coordinator.fit().map_err(RunError::Agents)?;
+    }
     let dir = around.conditions.scratch.join(format!("{number}"));
     std::fs::create_dir_all(&dir).map_err(|source| RunError::Io { action: "make a folder for the server", source })?;
     let files = trial(plan, case, round, &dir, around);

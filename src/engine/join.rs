@@ -5,7 +5,7 @@ use crate::measure::process::Usage;
 use crate::plan::{AgentShare, Case, Load, Workload};
 use crate::record::AgentState;
 
-use super::accounts::{AgentAccounts, AgentReturn};
+use super::accounts::{AgentAccounts, AgentHistograms, AgentReturn};
 use super::one_way::{OneWayEnds, doubt};
 use super::pieces::schedule;
 use super::produce::Sent;
@@ -18,7 +18,7 @@ use super::worker::{block, key_chooser};
 /// books are those of the others, and what was owed stands with the agent alone.
 pub(super) fn join_all(raw: &mut RawTrial, case: &Case, seed: u64, all: Vec<AgentReturn>, may_lose: u32) {
     raw.generator = Usage::default();
-    let mut ends = Vec::new();
+    let (mut ends, mut histograms) = (Vec::new(), AgentHistograms::default());
     let brought = |r: &&AgentReturn| r.accounts.as_ref().is_some_and(|accounts| accounts.fits(case));
     let lost = all.len() - all.iter().filter(brought).count();
     let excused = lost <= may_lose as usize;
@@ -32,7 +32,7 @@ pub(super) fn join_all(raw: &mut RawTrial, case: &Case, seed: u64, all: Vec<Agen
         match accounts {
             Some(accounts) => {
                 accounts.describe(&mut agent);
-                accounts.join(raw, shift, &keys);
+                histograms.extend(accounts.join(raw, shift, &keys));
             }
             None => {
                 let listening = agent.consumers > 0;
@@ -51,6 +51,8 @@ pub(super) fn join_all(raw: &mut RawTrial, case: &Case, seed: u64, all: Vec<Agen
         }
         raw.agents.push(agent);
     }
+    histograms.add_to(raw);
+    raw.log.sort_by_key(|(at, ..)| *at);
     raw.one_way = (0..case.workloads.len()).map(|w| doubt(&raw.agents, &ends, w)).collect();
 }
 
@@ -81,12 +83,7 @@ pub mod tests {
 
     use super::*;
     use crate::engine::Register;
-    use crate::engine::accounts::AgentAccounts;
-    use crate::engine::consume::Received;
-    use crate::measure::ledger::SequenceSet;
-    use crate::measure::recorder::{LatencyKind, histogram};
     use crate::plan::{AgentRoles, AgentsPlan, LabelledAgents, divide};
-    use crate::record::AgentResult;
     use crate::scenario::{Overrides, parse};
     use crate::units::Nanos;
 
@@ -119,95 +116,6 @@ pub mod tests {
         let mut all: Vec<Nanos> = producers.flat_map(of).collect();
         all.sort_unstable();
         all
-    }
-
-    /// What one of so many agents brings of a trial of so many seconds: a producer and a consumer,
-    /// or one of both, at 1,000 messages a second in all.
-    fn part(case: &Case, layout: &AgentsPlan, index: u32, (publishes, consumes): (bool, bool)) -> Vec<u8> {
-        let (mut raw, producers) = (RawTrial::of(case), case.workloads[0].topology.producers);
-        let seconds = case.phases.measure.0 / crate::units::SECOND;
-        let each = 1000 * seconds / u64::from(producers);
-        let mut kinds = vec![LatencyKind::Lag];
-        if publishes {
-            let mut sent = Sent { scheduled: each, sent: each, range: (0, each), ..Sent::default() };
-            sent.first = (0..each).map(|n| n * 1_000_000).collect();
-            sent.sent_by_interval = vec![each / seconds.max(1); seconds as usize];
-            raw.sent[0].push((index % producers, sent));
-        }
-        if consumes {
-            let mut seen = vec![SequenceSet::default(); producers as usize];
-            seen.iter_mut().for_each(|set| (0..each).for_each(|n| assert!(set.insert(n))));
-            let dead = vec![SequenceSet::default(); producers as usize];
-            raw.received[0].push((index, Received { seen, dead, ..Received::default() }));
-            kinds.extend([LatencyKind::Response, LatencyKind::Service]);
-        }
-        for (kind, second) in kinds.into_iter().flat_map(|kind| (0..seconds).map(move |second| (kind, second))) {
-            let mut latencies = histogram();
-            let spread = |n: u64| 50_000 + (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(index)) % 3_000_000;
-            (0..1000 * u64::from(consumes) + each / seconds.max(1)).for_each(|n| latencies.record(spread(n)).unwrap());
-            raw.samples.add((0, kind, second), latencies);
-        }
-        let accounts = AgentAccounts::of(raw, Vec::new(), (Vec::new(), false));
-        assert!(accounts.fits(case), "agent {index} of {}", layout.count);
-        let mut to = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
-        serde_json::to_writer(&mut to, &accounts).unwrap();
-        to.finish().unwrap()
-    }
-
-    /// Resident memory of this process, now and at most, MB.
-    fn memory() -> (u64, u64) {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let of = |key: &str| {
-            let line = status.lines().find(|line| line.starts_with(key)).unwrap();
-            line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1000
-        };
-        (of("VmRSS:"), of("VmHWM:"))
-    }
-
-    /// The results of so many agents are put together, and nothing is lost on the way; how long
-    /// that takes, and how much memory, is printed (`MSGBENCH_MERGE=1000`: docs/hosts.md).
-    #[test]
-    fn the_results_of_many_agents_are_put_together() {
-        let wanted = std::env::var("MSGBENCH_MERGE").ok().and_then(|n| n.parse::<u32>().ok());
-        let (agents, seconds) = (wanted.unwrap_or(12), if wanted.is_some() { 10 } else { 1 });
-        for (publish, consume) in [(agents, agents), (agents * 9 / 10, agents - agents * 9 / 10)] {
-            let apart = publish + consume == agents;
-            let mut plan = plan(publish, 1000, "constant");
-            plan.cases[0].phases.measure = crate::units::Span::secs(seconds);
-            plan.cases[0].workloads[0].topology.groups = consume;
-            let layout = AgentsPlan::any(agents);
-            let case = &plan.cases[0];
-            let role = |index: u32| if apart { (index < publish, index >= publish) } else { (true, true) };
-            let begun = std::time::Instant::now();
-            let brought: Vec<Vec<u8>> = (0..agents).map(|i| part(case, &layout, i, role(i))).collect();
-            let (made, bytes) = (begun.elapsed(), brought.iter().map(Vec::len).sum::<usize>());
-            let (before, _) = memory();
-            let begun = std::time::Instant::now();
-            let all: Vec<AgentReturn> = (0..)
-                .zip(brought)
-                .map(|(index, bytes)| AgentReturn {
-                    share: layout.share(index),
-                    agent: AgentResult::default(),
-                    shift: 0,
-                    accounts: serde_json::from_reader(flate2::read::ZlibDecoder::new(&bytes[..])).ok(),
-                })
-                .collect();
-            let (read, (there, _)) = (begun.elapsed(), memory());
-            let begun = std::time::Instant::now();
-            let mut raw = RawTrial::of(case);
-            join_all(&mut raw, case, 1, all, 0);
-            let (joined, (after, most)) = (begun.elapsed(), memory());
-            assert!(!raw.agent_lost && raw.agents.len() == agents as usize);
-            let each = 1000 * seconds / u64::from(publish);
-            assert_eq!(raw.sent[0].iter().map(|(_, s)| s.sent).sum::<u64>(), each * u64::from(publish));
-            assert_eq!(raw.received[0].len() as u32, consume);
-            let held = |r: &Received| r.seen.iter().map(|set| set.count(0, each)).sum::<u64>();
-            assert!(raw.received[0].iter().all(|(_, r)| held(r) == each * u64::from(publish)));
-            println!(
-                "{agents} agents, {publish} producers, {consume} consumers, {seconds} s: {bytes} B brought (made in {made:?}), \
-                 read in {read:?} ({before} to {there} MB), joined in {joined:?} ({after} MB, at most {most} MB)"
-            );
-        }
     }
 
     proptest! {

@@ -29,6 +29,7 @@ mod kept;
 mod lanes;
 mod lost;
 mod membership;
+pub mod merging;
 mod namespaces;
 mod network;
 mod observe;

@@ -43,8 +43,8 @@ pub struct Client {
     options: fn() -> Vec<OptionSet>,
     /// Whether messages come back to consumers.
     pub(super) delivers: bool,
-    /// Whether several processes can drive a workload.
-    joins: fn(&Workload) -> bool,
+    /// Whether several processes can drive a workload, or why not.
+    joins: fn(&Workload) -> Result<(), &'static str>,
 }
 
 impl Client {
@@ -279,9 +279,10 @@ impl Register {
         for case in &plan.cases {
             let spec = plan.spec(case);
             let client = self.choose(spec, &case.workloads).map_err(|words| (case.system, words))?.client;
-            if let Some(w) = case.workloads.iter().find(|w| !(client.joins)(w)) {
-                let words = format!("the driver of {} runs workload `{}` in one process only", spec.name, w.name);
-                return Err((case.system, words));
+            for w in &case.workloads {
+                (client.joins)(w).map_err(|why| {
+                    (case.system, format!("workload `{}` of {} {why}: agents cannot run it", w.name, spec.name))
+                })?;
             }
         }
         Ok(())

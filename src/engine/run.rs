@@ -105,9 +105,6 @@ pub fn run(plan: &Plan, conditions: &Conditions<'_>, sink: &dyn RunSink) -> Resu
                 executed[case.system] += 1;
                 continue;
             }
-            if let TrialSide::Coordinator(coordinator) = conditions.side {
-                coordinator.fit().map_err(RunError::Agents)?;
-            }
             sink.begin(case, round, number, of);
             let mut files = in_folder(plan, case, round, number, &run_context)?;
             executed[case.system] += 1;

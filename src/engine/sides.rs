@@ -175,10 +175,11 @@ pub trait AgentSide: Sync {
 pub trait CoordinatorSide: Sync {
     /// How many agents may be lost.
     fn may_lose(&self) -> u32;
-    /// Whether as many agents are there as are needed.
+    /// Before a trial: whether as many agents are there as are needed. Others take the place of
+    /// those that are lost, and are waited for.
     ///
     /// # Errors
-    /// Who is not.
+    /// Who is not there.
     fn fit(&self) -> Result<(), String>;
     /// Gives a trial to all agents.
     ///

@@ -106,7 +106,10 @@ fn target(setup: &TrialSetup<'_>) -> Target {
         places: setup.running.places.clone(),
         pinned: false,
         reconnect: setup.reconnect,
-        joins: setup.side.joins(),
+        part: match setup.side {
+            TrialSide::Agent(agent) => Some(agent.share().clone()),
+            TrialSide::Alone | TrialSide::Coordinator(_) => None,
+        },
         intruders: setup.running.intruders.clone(),
     }
 }

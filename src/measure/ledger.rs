@@ -32,6 +32,8 @@ pub struct SequenceSet {
 enum Chunk {
     #[default]
     Empty,
+    /// Of a set that another process has told: these numbers, in 24 bytes and not 512.
+    Few(Box<[u16]>),
     Part {
         bits: Box<[u64; WORDS]>,
         /// How many numbers are not seen.
@@ -44,8 +46,23 @@ impl Chunk {
     fn word(&self, at: usize) -> u64 {
         match self {
             Self::Empty => 0,
+            Self::Few(numbers) => {
+                numbers.iter().filter(|n| usize::from(**n / 64) == at).fold(0, |word, n| word | 1 << (n % 64))
+            }
             Self::Part { bits, .. } => bits[at],
             Self::Full => u64::MAX,
+        }
+    }
+    fn bits(&self) -> [u64; WORDS] {
+        match self {
+            Self::Empty => [0; WORDS],
+            Self::Few(numbers) => {
+                let mut bits = [0; WORDS];
+                numbers.iter().for_each(|n| bits[usize::from(n / 64)] |= 1 << (n % 64));
+                bits
+            }
+            Self::Part { bits, .. } => **bits,
+            Self::Full => [u64::MAX; WORDS],
         }
     }
     fn of(bits: Box<[u64; WORDS]>) -> Self {
@@ -82,6 +99,10 @@ impl SequenceSet {
                 true
             }
             Chunk::Full => false,
+            Chunk::Few(_) => {
+                self.open(chunk);
+                self.insert(sequence)
+            }
             empty @ Chunk::Empty => {
                 let mut bits = self.spare.take().unwrap_or_else(|| Box::new([0; WORDS]));
                 bits.fill(0);
@@ -90,6 +111,11 @@ impl SequenceSet {
                 true
             }
         }
+    }
+    /// Makes bits of a few numbers, so that there can be more of them.
+    #[cold]
+    fn open(&mut self, chunk: usize) {
+        self.chunks[chunk] = Chunk::of(Box::new(self.chunks[chunk].bits()));
     }
     /// Sets the bits of a chunk aside of which all numbers were seen.
     #[cold]
@@ -117,6 +143,13 @@ impl SequenceSet {
             Some(chunk) => self.chunks.get(chunk).map_or(0, |chunk| chunk.word(at % WORDS)),
         }
     }
+    /// All words of a chunk.
+    fn bits(&self, chunk: usize) -> [u64; WORDS] {
+        match chunk.checked_sub(self.full) {
+            None => [u64::MAX; WORDS],
+            Some(chunk) => self.chunks.get(chunk).map_or([0; WORDS], Chunk::bits),
+        }
+    }
     /// Whether a number was seen.
     pub fn contains(&self, sequence: u64) -> bool {
         self.word((sequence / 64) as usize) >> (sequence % 64) & 1 == 1
@@ -126,11 +159,10 @@ impl SequenceSet {
         let mut both = self.full.min(other.full) as u64 * CHUNK;
         let mut union = Self { full: self.full.min(other.full), ..Self::default() };
         for chunk in union.full..self.len().max(other.len()) {
-            let (mut bits, mut any) = (Box::new([0; WORDS]), 0);
-            for (at, word) in bits.iter_mut().enumerate() {
-                let (mine, theirs) = (self.word(chunk * WORDS + at), other.word(chunk * WORDS + at));
-                both += u64::from((mine & theirs).count_ones());
-                *word = mine | theirs;
+            let (mut bits, theirs, mut any) = (Box::new(self.bits(chunk)), other.bits(chunk), 0);
+            for (word, theirs) in bits.iter_mut().zip(theirs) {
+                both += u64::from((*word & theirs).count_ones());
+                *word |= theirs;
                 any |= *word;
             }
             union.chunks.push_back(if any == 0 { Chunk::Empty } else { Chunk::of(bits) });
@@ -169,7 +201,8 @@ impl SequenceSet {
     }
 }
 
-/// A set as it is written: the words of each chunk that is neither empty nor full.
+/// A set as it is written: of each chunk that is neither empty nor full its numbers where they are
+/// few, or else its words.
 #[derive(Serialize, Deserialize)]
 struct WrittenSet {
     full: usize,
@@ -182,32 +215,56 @@ enum WrittenChunk {
     Empty,
     Full,
     Words(Vec<u64>),
+    Numbers(Vec<u16>),
+}
+
+/// Numbers of a chunk that are few. A member of a group of a thousand has a few of each chunk of
+/// each producer.
+const FEW: u32 = 32;
+
+impl WrittenChunk {
+    fn of(chunk: &Chunk) -> Self {
+        match chunk {
+            Chunk::Empty => Self::Empty,
+            Chunk::Full => Self::Full,
+            Chunk::Few(numbers) => Self::Numbers(numbers.to_vec()),
+            Chunk::Part { bits, missing } if CHUNK as u32 - missing <= FEW => {
+                let has = |n: &u16| bits[usize::from(n / 64)] >> (n % 64) & 1 == 1;
+                Self::Numbers((0..CHUNK as u16).filter(has).collect())
+            }
+            Chunk::Part { bits, .. } => Self::Words(bits.to_vec()),
+        }
+    }
+
+    fn read(self) -> Result<Chunk, &'static str> {
+        let mut bits = Box::new([0; WORDS]);
+        match self {
+            Self::Empty => return Ok(Chunk::Empty),
+            Self::Full => return Ok(Chunk::Full),
+            Self::Words(words) if words.len() == WORDS => bits.copy_from_slice(&words),
+            Self::Words(_) => return Err("a chunk of numbers has not its length"),
+            Self::Numbers(numbers)
+                if numbers.len() > FEW as usize || numbers.iter().any(|n| u64::from(*n) >= CHUNK) =>
+            {
+                return Err("the numbers of a chunk are too many, or beyond it");
+            }
+            Self::Numbers(numbers) => return Ok(Chunk::Few(numbers.into())),
+        }
+        Ok(Chunk::of(bits))
+    }
 }
 
 impl Serialize for SequenceSet {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let chunk = |chunk: &Chunk| match chunk {
-            Chunk::Empty => WrittenChunk::Empty,
-            Chunk::Full => WrittenChunk::Full,
-            Chunk::Part { bits, .. } => WrittenChunk::Words(bits.to_vec()),
-        };
-        WrittenSet { full: self.full, chunks: self.chunks.iter().map(chunk).collect() }.serialize(to)
+        WrittenSet { full: self.full, chunks: self.chunks.iter().map(WrittenChunk::of).collect() }.serialize(to)
     }
 }
 
 impl<'de> Deserialize<'de> for SequenceSet {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let written = WrittenSet::deserialize(from)?;
-        let chunk = |chunk: WrittenChunk| match chunk {
-            WrittenChunk::Empty => Ok(Chunk::Empty),
-            WrittenChunk::Full => Ok(Chunk::Full),
-            WrittenChunk::Words(words) => match <Box<[u64; WORDS]>>::try_from(words.into_boxed_slice()) {
-                Ok(bits) => Ok(Chunk::of(bits)),
-                Err(_) => Err(serde::de::Error::custom("a chunk of numbers has not its length")),
-            },
-        };
-        let chunks = written.chunks.into_iter().map(chunk).collect::<Result<_, _>>()?;
-        let mut set = Self { full: written.full, chunks, spare: None };
+        let WrittenSet { full, chunks } = WrittenSet::deserialize(from)?;
+        let chunks = chunks.into_iter().map(WrittenChunk::read).collect::<Result<_, _>>();
+        let mut set = Self { full, chunks: chunks.map_err(serde::de::Error::custom)?, spare: None };
         set.advance();
         Ok(set)
     }
@@ -299,6 +356,34 @@ mod tests {
             let mut merged = fill(&a);
             prop_assert_eq!(merged.merge(&fill(&b)), a.intersection(&b).count() as u64);
             prop_assert_eq!(merged.count(0, 1000), a.union(&b).count() as u64);
+        }
+        /// Some numbers, many or few in each chunk, behind so many whole chunks.
+        #[test]
+        fn what_was_written_is_read(
+            whole in 0u64..3, step in 1u64..400, far in prop::collection::btree_set(0..5 * CHUNK, 0..50),
+        ) {
+            let mut seen = SequenceSet::default();
+            let numbers = (0..whole * CHUNK).chain((whole * CHUNK..5 * CHUNK).step_by(step as usize)).chain(far);
+            numbers.for_each(|n| { seen.insert(n); });
+            let text = serde_json::to_string(&seen).unwrap();
+            let mut read: SequenceSet = serde_json::from_str(&text).unwrap();
+            prop_assert!((0..6 * CHUNK).all(|n| read.contains(n) == seen.contains(n)));
+            prop_assert_eq!((read.end(), read.count(0, 9 * CHUNK)), (seen.end(), seen.count(0, 9 * CHUNK)));
+            let mut merged = SequenceSet::default();
+            prop_assert_eq!(merged.merge(&read), 0);
+            prop_assert_eq!(merged.merge(&read), read.count(0, 9 * CHUNK));
+            prop_assert_eq!((merged.end(), serde_json::to_string(&read).unwrap()), (read.end(), text));
+            // And it goes on.
+            (0..6 * CHUNK).for_each(|n| assert_eq!(read.insert(n), seen.insert(n)));
+            prop_assert_eq!(read.count(0, 9 * CHUNK), 6 * CHUNK);
+        }
+    }
+
+    #[test]
+    fn what_is_no_set_is_refused() {
+        for wrong in ["{\"words\":[1,2]}", "{\"numbers\":[4096]}"] {
+            let text = format!("{{\"full\":0,\"chunks\":[{wrong}]}}");
+            assert!(serde_json::from_str::<SequenceSet>(&text).is_err(), "{wrong}");
         }
     }
 

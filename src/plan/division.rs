@@ -31,7 +31,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::problem::Problem;
-use super::{Action, Case, Load, Plan, Workload};
+use super::{Case, Load, Plan, Workload};
 
 /// The agents that run the load of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -163,14 +163,15 @@ impl AgentShare {
 pub fn divide(plan: &mut Plan) -> Result<(), Problem> {
     let Some(agents) = plan.agents.clone() else { return Ok(()) };
     for (number, event) in plan.events.iter().enumerate() {
-        let why = match event.action {
-            Action::ProducerKill => "is done to the producers of one process",
-            action if action.of_network() => "makes a network for one process and its systems",
-            _ => continue,
-        };
-        let message = format!("`{}` {why}: it is not done while agents run the load", event.action.name());
+        if !event.action.of_network() {
+            continue;
+        }
+        // The run moves into a network namespace, where no agent and no control server is.
+        let name = event.action.name();
+        let message =
+            format!("`{name}` puts the systems into a network of this run's own, which agents are outside of");
         return Err(Problem::new(format!("event.{number}.action"), message)
-            .hint("leave it out, or run it without agents: --agents 0")
+            .hint("leave it out (`pause` stops a system without it), or run it without agents: --agents 0")
             .beside("agents"));
     }
     for case in &mut plan.cases {
@@ -183,9 +184,13 @@ pub fn divide(plan: &mut Plan) -> Result<(), Problem> {
 
 fn divide_workload(number: usize, w: &mut Workload, agents: &AgentsPlan) -> Result<(), Problem> {
     if matches!(w.load, Load::Unthrottled { window } if window > 0) {
-        let message = format!("workload `{}` has a window, which is of one process: agents cannot do that yet", w.name);
+        // Who sends waits for what arrives at other agents, and would learn of it a second later.
+        let message = format!(
+            "the window of workload `{}` is of messages that arrive where they were sent: agents have none",
+            w.name
+        );
         return Err(Problem::new(format!("workload.{number}.load.window"), message)
-            .hint("leave it out, or run it without agents: --agents 0")
+            .hint("write a `rate`, or leave the window out, or run it without agents: --agents 0")
             .beside("agents"));
     }
     if matches!(w.load, Load::Open { .. }) {

@@ -6,6 +6,7 @@
 //! figures can be computed.
 
 mod calibration;
+mod encoded;
 mod folder;
 pub mod hlog;
 mod model;

@@ -18,6 +18,8 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
 use serde::{Deserialize, Serialize};
 
+use super::encoded::EncodedCounts;
+
 /// A compressed histogram. The encoding is HdrHistogram's V2.
 #[derive(Debug, Clone)]
 pub struct Packed(HistogramBytes);
@@ -41,15 +43,34 @@ impl Packed {
     /// The histogram that was compressed.
     pub fn open(&self) -> Histogram<u64> {
         let read = |bytes: &[u8]| Deserializer::new().deserialize(&mut &bytes[..]);
+        self.read(read).expect("what was packed here can be unpacked")
+    }
+
+    /// Adds it to a histogram of the same bounds.
+    pub fn add_to(&self, all: &mut Histogram<u64>) {
+        let added = self.read(|bytes| EncodedCounts::of(bytes).is_some_and(|counts| counts.add_to(all)));
+        if !added {
+            // Equal bounds always add.
+            let _ = all.add(self.open());
+        }
+    }
+
+    /// The sum of some of the same bounds.
+    pub fn sum<'p>(mut some: impl Iterator<Item = &'p Self>) -> Option<Histogram<u64>> {
+        let mut all = some.next()?.open();
+        some.for_each(|one| one.add_to(&mut all));
+        Some(all)
+    }
+
+    fn read<T>(&self, with: impl FnOnce(&[u8]) -> T) -> T {
         match &self.0 {
-            HistogramBytes::Memory(bytes) => read(bytes),
+            HistogramBytes::Memory(bytes) => with(bytes),
             HistogramBytes::File { file, at, length } => {
                 let mut bytes = vec![0; *length];
                 file.read_exact_at(&mut bytes, *at).expect("a file that only we know has what was written to it");
-                read(&bytes)
+                with(&bytes)
             }
         }
-        .expect("what was packed here can be unpacked")
     }
 
     /// Bytes that it takes in memory.
@@ -75,7 +96,10 @@ impl<'de> Deserialize<'de> for Packed {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let wrong = |e: &dyn std::fmt::Display| serde::de::Error::custom(format!("not a histogram: {e}"));
         let bytes = STANDARD.decode(String::deserialize(from)?).map_err(|e| wrong(&e))?;
-        let _: Histogram<u64> = Deserializer::new().deserialize(&mut &bytes[..]).map_err(|e| wrong(&e))?;
+        if !EncodedCounts::of(&bytes).is_some_and(|counts| counts.each(|_, _| ())) {
+            // Of another layout, or broken.
+            let _: Histogram<u64> = Deserializer::new().deserialize(&mut &bytes[..]).map_err(|e| wrong(&e))?;
+        }
         Ok(Self(HistogramBytes::Memory(bytes.into())))
     }
 }
@@ -114,8 +138,7 @@ impl<K: Ord + Copy> HistogramStore<K> {
     /// Adds a histogram to what is there of this key. Bounds of all are equal.
     pub fn add(&mut self, key: K, mut histogram: Histogram<u64>) {
         if let Some(there) = self.all.get(&key) {
-            // Equal bounds always add.
-            let _ = histogram.add(there.open());
+            there.add_to(&mut histogram);
         }
         let packed = Packed::of(&histogram);
         self.bytes += packed.bytes();
@@ -124,6 +147,17 @@ impl<K: Ord + Copy> HistogramStore<K> {
             before => self.bytes -= before,
         }
         while self.bytes > self.bound && self.store_first() {}
+    }
+
+    /// Adds many, of which several may have the same key: each key's sum is opened and compressed
+    /// once.
+    pub fn add_all(&mut self, mut many: Vec<(K, Packed)>) {
+        many.sort_by_key(|(key, _)| *key);
+        for same in many.chunk_by(|a, b| a.0 == b.0) {
+            if let Some(sum) = Packed::sum(same.iter().map(|(_, packed)| packed)) {
+                self.add(same[0].0, sum);
+            }
+        }
     }
 
     /// Everything, by key.
@@ -227,6 +261,17 @@ mod tests {
                 prop_assert!(in_memory <= bound && in_memory == histograms.bytes, "{in_memory} {} {bound}", histograms.bytes);
             }
             prop_assert_eq!(histograms.len(), model.len());
+            let many = histograms.iter().flat_map(|(key, packed)| [(key % 3, packed.clone()), (key % 3, packed.clone())]);
+            let mut again: HistogramStore<u64> = HistogramStore::with_bound(bound);
+            again.add_all(many.collect());
+            for (key, packed) in again.into_all() {
+                let mut twice = house();
+                for (_, histogram) in model.iter().filter(|(k, _)| *k % 3 == key) {
+                    twice.add(histogram).unwrap();
+                    twice.add(histogram).unwrap();
+                }
+                prop_assert_eq!(&packed.open(), &twice);
+            }
             for (key, packed) in histograms.into_all() {
                 prop_assert_eq!(&packed.open(), &model[&key]);
             }

@@ -258,7 +258,7 @@ mod tests {
                 "[agents]\ncount = 4\n[[event]]\nat = \"1s\"\naction = \"cut\"",
                 "",
                 "t.toml:15:10",
-                "`cut` makes a network for one process",
+                "`cut` puts the systems into a network of this run's own",
                 "--agents 0",
             ),
         ];

@@ -188,8 +188,8 @@ pub struct AgentsTable {
     /// that is measured.
     pub control: Option<String>,
     /// How many agents may be lost in the whole run: trials without them warn of it and show what
-    /// share of the plan was offered. When more are lost the trial is INVALID and the run ends.
-    /// Default: 0.
+    /// share of the plan was offered. When more are lost the trial is INVALID, and others take
+    /// their places before the next one. Default: 0.
     pub may_lose: u32,
     /// The label of the agents that run producers, such as "zone=a". Default: all agents.
     pub publish: Option<String>,

@@ -42,7 +42,11 @@ fn present(agents: &[AgentResult]) -> Check {
         _ => format!("{:.1} % of the plan offered", 100.0 * offered as f64 / whole as f64),
     };
     let (status, observed) = match (lost.is_empty(), silent.is_empty()) {
-        (true, true) => (Status::Ok, format!("{} agents delivered what they measured", agents.len())),
+        (true, true) => {
+            let took = agents.iter().filter_map(|a| Some(format!("{} in place of {}", a.name, a.replaces.as_ref()?)));
+            let took: String = took.map(|one| format!("; {one}, which was lost")).collect();
+            (Status::Ok, format!("{} agents delivered what they measured{took}", agents.len()))
+        }
         (true, false) => (Status::Warn, format!("not heard of for a while, and then again: {}", silent.join(", "))),
         (false, _) => {
             let n = agents.len();

@@ -3,13 +3,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
+mod all;
 mod clocks;
 mod failures;
 mod loads;
 #[path = "../common/needs.rs"]
 mod needs;
 mod placement;
+mod places;
 mod support;
+mod systems;
 
 use serde_json::Value;
 use support::{Bench, Control, agents, came, check, record, trial, words};

@@ -233,6 +233,40 @@ impl Listener {
         });
     }
 
+    /// Is an agent that says hello, agrees to everything, reports and does nothing, until a run has
+    /// ended.
+    pub fn obey_and_do_nothing(&self, hello: &Value, run: Child) -> Output {
+        let id = hello["id"].as_str().unwrap().to_owned();
+        let client = self.client.clone();
+        let say = serde_json::to_vec(hello).unwrap();
+        let obeys = self.runtime.spawn(async move {
+            let mut told = client.subscribe(format!("msgbench.default.agent.{id}")).await.unwrap();
+            let mut often = tokio::time::interval(Duration::from_millis(200));
+            let mut run = String::new();
+            loop {
+                tokio::select! {
+                    Some(message) = told.next() => {
+                        let command: Value = serde_json::from_slice(&message.payload).unwrap_or_default();
+                        run = command["run"].as_str().unwrap_or(&run).to_owned();
+                        if let Some(to) = message.reply {
+                            client.publish(to, "{\"answer\":\"yes\"}".into()).await.unwrap();
+                        }
+                    }
+                    _ = often.tick() => {
+                        client.publish("msgbench.default.hello", say.clone().into()).await.unwrap();
+                        let progress = json!({ "counts": [], "draining": false, "sent_all": false, "failed": null });
+                        let report = json!({ "id": id, "trial": 1, "stage": null, "progress": progress });
+                        let report = serde_json::to_vec(&report).unwrap();
+                        client.publish(format!("msgbench.default.run.{run}.report"), report.into()).await.unwrap();
+                    }
+                }
+            }
+        });
+        let output = run.wait_with_output().unwrap();
+        obeys.abort();
+        output
+    }
+
     /// Tells an agent something, and gives its answer.
     pub fn ask(&self, id: &str, command: &Value) -> Value {
         let (subject, payload) = (format!("msgbench.default.agent.{id}"), serde_json::to_vec(command).unwrap());

@@ -117,6 +117,10 @@ impl<F: Driver + 'static, T: Driver + 'static> Driver for BridgeDriver<F, T> {
     type Consumer = BridgeConsumer<T::Consumer>;
     const STORES: bool = true;
 
+    fn joins(w: &Workload) -> Result<(), &'static str> {
+        F::joins(w).and_then(|()| T::joins(w))
+    }
+
     async fn prepare(target: Target, workloads: &[Workload]) -> Result<Self, DriverError> {
         // The system says what it is made of.
         let names = target.options.get("parts").and_then(|v| v.as_array()).cloned().unwrap_or_default();
@@ -145,7 +149,8 @@ impl<F: Driver + 'static, T: Driver + 'static> Driver for BridgeDriver<F, T> {
         });
         let incidents = Incidents::default();
         let mut bridge = Self { first, second, facts, incidents, middle, threads: Vec::new(), timeout: target.timeout };
-        for (workload, w) in workloads.iter().enumerate() {
+        // Where several processes run the load, the one that prepares the systems forwards.
+        for (workload, w) in workloads.iter().enumerate().filter(|_| !target.joins()) {
             bridge.span(workload, w.topology.channels).await?;
         }
         Ok(bridge)

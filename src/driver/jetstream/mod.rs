@@ -161,9 +161,8 @@ impl Driver for JetstreamDriver {
     type Consumer = StreamConsumer;
     const STORES: bool = true;
 
-    /// What watches or fills a stream does so from one process.
-    fn joins(w: &Workload) -> bool {
-        w.delivery.max_deliver == 0 && w.target.is_none() && !w.connects()
+    fn joins(_: &Workload) -> Result<(), &'static str> {
+        Ok(())
     }
 
     fn options() -> Vec<OptionSet> {
@@ -233,6 +232,10 @@ impl Driver for JetstreamDriver {
     }
 
     fn measured_from(&self, origin: Nanos) {
+        // What is done to a stream, and watched of it, is done once.
+        if self.target.joins() {
+            return;
+        }
         let copied = self.streams.iter().filter_map(|s| s.copy().map(|_| (s.read(), s.api.clone())));
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.extend(self.pause(origin));

@@ -25,10 +25,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(2);
 impl JetstreamDriver {
     /// Makes streams and reads back what they became.
     pub(super) async fn set_up(&mut self) -> Result<(), DriverError> {
-        if self.target.joins {
-            let transforms = self.streams.iter().any(|stream| stream.output().is_some());
-            let words = "option `transform` works in one process only".into();
-            return if transforms { Err(DriverError::Option { words }) } else { Ok(()) };
+        if self.target.joins() {
+            return Ok(());
         }
         let mut known = false;
         for (i, (w, stream)) in self.workloads.iter().zip(&self.streams).enumerate().filter(|(_, (w, _))| !w.gets()) {
@@ -194,7 +192,7 @@ impl JetstreamDriver {
 
     pub(super) async fn remove(&self) -> Result<(), DriverError> {
         let mut result = Ok(());
-        if self.target.joins {
+        if self.target.joins() {
             return result;
         }
         for (w, stream) in self.workloads.iter().zip(&self.streams).filter(|(w, _)| !w.gets()) {

@@ -284,8 +284,15 @@ impl Admin {
     }
 
     /// Commits offsets for a group that has no members yet. The first group of a fresh cluster
-    /// waits for its coordinator.
-    pub(super) fn position(&self, group: &str, topic: &str, offsets: &[(i32, i64)]) -> Result<(), DriverError> {
+    /// waits for its coordinator. Where other processes have members of it (`shared`), one of them
+    /// may have set the same before, and joined.
+    pub(super) fn position(
+        &self,
+        group: &str,
+        topic: &str,
+        offsets: &[(i32, i64)],
+        shared: bool,
+    ) -> Result<(), DriverError> {
         let deadline = Instant::now() + self.timeout;
         loop {
             let (code, words) = match self.alter_offsets(group, topic, offsets) {
@@ -298,6 +305,14 @@ impl Admin {
                 Code::RD_KAFKA_RESP_ERR_NOT_COORDINATOR,
                 Code::RD_KAFKA_RESP_ERR__TIMED_OUT,
             ];
+            let joined = [
+                Code::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID,
+                Code::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS,
+                Code::RD_KAFKA_RESP_ERR_NON_EMPTY_GROUP,
+            ];
+            if shared && joined.contains(&code) {
+                return Ok(());
+            }
             if !passing.contains(&code) || Instant::now() >= deadline {
                 let remedy = "check the user's right to this group, and the broker's log";
                 return Err(self.error(format!("set where the group {group} starts"), words, remedy));

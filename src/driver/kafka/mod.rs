@@ -111,6 +111,27 @@ struct StartOffsets {
     again: bool,
 }
 
+/// The members of a group that are there before load starts.
+#[derive(Debug, Clone, Copy)]
+struct ExpectedMembers {
+    /// In this process, and in all.
+    here: usize,
+    all: usize,
+}
+
+impl ExpectedMembers {
+    /// Whether ours, with so many partitions each, have what they will have.
+    fn settled(self, dealt: &[usize], partitions: usize) -> bool {
+        let (sum, busy) = (dealt.iter().sum::<usize>(), dealt.iter().filter(|n| **n > 0).count());
+        if self.here == self.all {
+            return sum == partitions && busy == self.all.min(partitions);
+        }
+        // Of more members than partitions some have none, and which they are nobody says.
+        let (least, most) = (partitions / self.all.max(1), partitions.div_ceil(self.all.max(1)));
+        dealt.iter().all(|n| (least..=most).contains(n))
+    }
+}
+
 impl KafkaDriver {
     fn topic(&self, workload: usize) -> String {
         if let Some(ServiceTarget::Topic { topic, .. }) = &self.workloads[workload].target {
@@ -167,21 +188,36 @@ impl KafkaDriver {
         if !again {
             let topic = self.source(slot.workload);
             group.offsets = self.admin.resolve(&topic, self.topics[slot.workload].partitions, start)?;
-            self.admin.position(&self.group(slot), &topic, &group.offsets)?;
+            self.admin.position(&self.group(slot), &topic, &group.offsets, self.target.joins())?;
         }
         Ok(StartOffsets { first: group.offsets.clone(), again })
     }
 
+    /// How many members of the group of `slot` are opened here before load starts, and how many
+    /// there are then in all.
+    fn expected(&self, slot: ClientSlot) -> ExpectedMembers {
+        let w = &self.workloads[slot.workload];
+        let members = w.topology.members;
+        // Those that come later are not waited for.
+        let late = if slot.group == 0 { w.delivery.late_members.min(members) } else { 0 };
+        let all = (members - late) as usize;
+        let here = match &self.target.part {
+            None => all,
+            // Which ones are late is not known here.
+            Some(_) if late > 0 => usize::MAX,
+            Some(part) => (0..members).filter(|m| part.consumes(w, slot.group * members + m)).count(),
+        };
+        ExpectedMembers { here, all }
+    }
+
     /// Joins the group of `slot`; the last member to come waits until all partitions are dealt out.
+    /// Where others are members, too, until each of ours has as many as it will have in the end:
+    /// who comes last has them when all have.
     async fn join(&self, slot: ClientSlot, start: Start) -> Result<BatchReader, DriverError> {
         let name = self.group(slot);
         let topic = self.source(slot.workload);
         let partitions = self.topics[slot.workload].partitions;
-        let w = &self.workloads[slot.workload];
-        let members = w.topology.members as usize;
-        // Those that come later are not waited for.
-        let late = if slot.group == 0 { w.delivery.late_members as usize } else { 0 };
-        let expected = members - late.min(members);
+        let expected = self.expected(slot);
         self.place(slot, start)?;
         let instance: Vec<_> =
             self.options.instance(slot.index).map(|i| ("group.instance.id", i)).into_iter().collect();
@@ -191,18 +227,14 @@ impl KafkaDriver {
             let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
             let group = groups.entry((slot.workload, slot.group)).or_default();
             group.members.push(Arc::downgrade(reader.client()));
-            (group.members.len() == expected).then(|| group.members.clone())
+            (group.members.len() == expected.here).then(|| group.members.clone())
         };
         let Some(all) = all else { return Ok(reader) };
         let deadline = Instant::now() + self.target.timeout;
         loop {
             let clients: Vec<_> = all.iter().filter_map(Weak::upgrade).collect();
             let dealt: Vec<usize> = clients.iter().map(|c| BatchReader::assigned(c)).collect();
-            let busy = dealt.iter().filter(|n| **n > 0).count();
-            if dealt.iter().sum::<usize>() == partitions as usize
-                && busy == expected.min(partitions as usize)
-                && clients.iter().all(|c| BatchReader::joined(c))
-            {
+            if expected.settled(&dealt, partitions as usize) && clients.iter().all(|c| BatchReader::joined(c)) {
                 return Ok(reader);
             }
             for client in &clients {
@@ -214,8 +246,10 @@ impl KafkaDriver {
                     action: format!("join the group {name}"),
                     url: without_credentials(&self.target.url),
                     words: format!(
-                        "{} of {partitions} partitions were dealt out to {busy} of {members} members within {} s{note_error}",
+                        "{} of {partitions} partitions were dealt out to {} of {} members within {} s{note_error}",
                         dealt.iter().sum::<usize>(),
+                        dealt.iter().filter(|n| **n > 0).count(),
+                        expected.here,
                         self.target.timeout.as_secs_f64()
                     ),
                     remedy: "raise `run.connect`, or lower the broker's group.initial.rebalance.delay.ms".into(),
@@ -271,9 +305,8 @@ impl Driver for KafkaDriver {
 
     const STORES: bool = true;
 
-    /// Members of a group are waited for where they are opened: all in one process.
-    fn joins(w: &Workload) -> bool {
-        w.topology.members == 1 && w.target.is_none() && !retry::wanted(w)
+    fn joins(_: &Workload) -> Result<(), &'static str> {
+        Ok(())
     }
 
     fn options() -> Vec<OptionSet> {
@@ -433,9 +466,19 @@ impl Driver for KafkaDriver {
     async fn cleanup(mut self) -> Result<(), DriverError> {
         self.transformers.clear();
         self.streams.clear();
+        if self.target.joins() {
+            return Ok(());
+        }
         let groups = std::mem::take(&mut *self.groups.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut names: Vec<String> =
-            groups.keys().map(|&(workload, group)| self.group(ClientSlot { workload, group, index: 0 })).collect();
+        let name = |(workload, group)| self.group(ClientSlot { workload, group, index: 0 });
+        let mut names: Vec<String> = match groups.is_empty() && self.options.consumers != PartitionAssignment::Assign {
+            false => groups.into_keys().map(name).collect(),
+            // Their members were elsewhere, if there were any.
+            true => {
+                let of = |(i, w): (usize, &Workload)| (0..w.topology.groups).map(move |group| (i, group));
+                self.workloads.iter().enumerate().flat_map(of).map(name).collect()
+            }
+        };
         // Members of Kafka Streams do not leave their group; it goes with the broker of the trial.
         if self.options.transform() == Some(Transform::Client) {
             names.extend((0..self.workloads.len()).map(|workload| self.transform_group(workload)));

@@ -25,9 +25,6 @@ const FAST_RETRY: Duration = Duration::from_millis(10);
 impl KafkaDriver {
     /// Creates the topics and reads back what there is.
     pub(super) async fn set_up(&mut self) -> Result<(), DriverError> {
-        if self.target.joins && self.options.transform().is_some() {
-            return Err(DriverError::Option { words: "option `transform` works in one process only".into() });
-        }
         for workload in 0..self.workloads.len() {
             let w = self.workloads[workload].clone();
             let name = self.topic(workload);
@@ -39,7 +36,7 @@ impl KafkaDriver {
             self.admissible(&name, &w, &found)?;
             let partitions = found.partitions;
             self.topics.push(found);
-            if self.options.transform().is_some() {
+            if self.options.transform().is_some() && !self.target.joins() {
                 self.transform(workload, partitions).await?;
             }
             if self.options.consumers == PartitionAssignment::Share {
@@ -150,7 +147,7 @@ impl KafkaDriver {
         partitions: i32,
         settings: &BTreeMap<String, String>,
     ) -> Result<(), DriverError> {
-        if self.target.joins {
+        if self.target.joins() {
             return Ok(());
         }
         self.admin.create(name, partitions, self.options.replicas, settings).await?;

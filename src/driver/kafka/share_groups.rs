@@ -101,7 +101,7 @@ impl KafkaDriver {
             let mut placed = share.placed.lock().await;
             if !placed.contains(&name) {
                 let offsets = self.admin.resolve(&topic, self.topics[slot.workload].partitions, start)?;
-                share.admin.position(&name, &topic, &offsets).await?;
+                share.admin.position(&name, &topic, &offsets, self.target.joins()).await?;
                 placed.insert(name.clone());
                 self.note_group(slot);
             }

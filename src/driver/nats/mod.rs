@@ -119,8 +119,8 @@ impl Driver for NatsDriver {
     type Producer = NatsProducer;
     type Consumer = NatsConsumer;
 
-    fn joins(_: &Workload) -> bool {
-        true
+    fn joins(_: &Workload) -> Result<(), &'static str> {
+        Ok(())
     }
 
     fn options() -> Vec<OptionSet> {

@@ -197,8 +197,8 @@ impl Driver for RedisDriver {
     const STORES: bool = true;
 
     /// Streams and groups are made by whoever comes first.
-    fn joins(_: &Workload) -> bool {
-        true
+    fn joins(_: &Workload) -> Result<(), &'static str> {
+        Ok(())
     }
 
     fn options() -> Vec<OptionSet> {
@@ -210,7 +210,7 @@ impl Driver for RedisDriver {
         let (endpoint, incidents) = (RedisEndpoint::of(&target)?, Incidents::default());
         let mut connection = RedisConnection::open(&endpoint, &incidents, "msgbench-admin").await?;
         let facts = describe(&mut connection).await?;
-        let (workloads, joins) = (workloads.to_vec(), target.joins);
+        let (workloads, joins) = (workloads.to_vec(), target.joins());
         Ok(Self { endpoint, run: target.run, options, workloads, facts, incidents, joins })
     }
     fn facts(&self) -> &Facts {

@@ -65,8 +65,8 @@ impl Driver for WireDriver {
     type Producer = WireProducer;
     type Consumer = WireConsumer;
 
-    fn joins(_: &Workload) -> bool {
-        true
+    fn joins(_: &Workload) -> Result<(), &'static str> {
+        Ok(())
     }
 
     fn options() -> Vec<OptionSet> {

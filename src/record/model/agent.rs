@@ -22,6 +22,9 @@ pub struct AgentResult {
     /// What it was labelled with.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// The agent whose place it took before this trial, as that one was lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<String>,
     /// Version of msgbench.
     pub version: String,
     /// Its process.

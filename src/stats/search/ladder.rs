@@ -9,10 +9,10 @@ pub struct Ladder {
     pub(super) start: usize,
 }
 
-/// Digits of a load that is shown.
+/// Three significant digits. By way of its text: a product with a power of ten may be the neighbour
+/// of the number that these digits mean, and is shown with seventeen.
 fn rounded(load: f64) -> f64 {
-    let scale = 10f64.powf(load.log10().floor() - 2.0);
-    (load / scale).round() * scale
+    format!("{load:.2e}").parse().unwrap_or(load)
 }
 
 impl Ladder {

@@ -28,6 +28,16 @@ fn holds(search: &Search, truth: f64) -> bool {
     b.ending == Ending::Found && b.lower.is_some_and(|l| l <= truth) && b.upper.is_some_and(|u| truth < u)
 }
 
+/// From a message in ten seconds to ten million a second.
+#[test]
+fn every_load_of_a_ladder_is_shown_by_three_digits() {
+    for load in Ladder::rates(0.1, 1e7, 1.0, 0.05).loads {
+        let shown = load.to_string();
+        let digits = shown.replace('.', "");
+        assert!(digits.trim_matches('0').len() <= 3, "{shown}");
+    }
+}
+
 #[test]
 fn neighbours_of_the_ladder_are_within_the_width() {
     for (min, max, width) in [(100.0, 1e7, 0.05), (1e3, 1e6, 0.01), (7.0, 9e4, 0.2)] {

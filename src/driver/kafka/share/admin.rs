@@ -41,6 +41,8 @@ const DEAD_LETTERS: i16 = 2;
 const RETRY: Duration = Duration::from_millis(50);
 /// Error codes: the coordinator is not there yet, or no longer.
 const PASSING: [i16; 3] = [14, 15, 16];
+/// What is answered of a group that has members.
+const NON_EMPTY_GROUP: i16 = 68;
 /// What to do about a cluster without share groups.
 const REMEDY: &str = "share groups are there since Kafka 4.2 (feature share.version); use consumers = \"group\"";
 
@@ -191,12 +193,14 @@ impl ShareAdmin {
         Ok(all.filter_map(|c| Some((c.name.to_string(), c.value?.to_string()))).collect())
     }
 
-    /// Sets where a group starts to read a topic, in each partition. It has no members yet.
+    /// Sets where a group starts to read a topic, in each partition. It has no members yet; or, if
+    /// it is `shared`, those of other processes, one of which has set the same before.
     pub(in crate::driver::kafka) async fn position(
         &self,
         group: &str,
         topic: &str,
         offsets: &[(i32, i64)],
+        shared: bool,
     ) -> Result<(), DriverError> {
         let one = |(partition, offset): &(i32, i64)| {
             AlterShareGroupOffsetsRequestPartition::default()
@@ -212,6 +216,7 @@ impl ShareAdmin {
         loop {
             let (code, words) = match self.alter_offsets(group, &request).await {
                 Ok((0, _)) => return Ok(()),
+                Ok((NON_EMPTY_GROUP, _)) if shared => return Ok(()),
                 Ok(refused) => refused,
                 // The coordinator is yet to be found.
                 Err(DriverError::Lost { words, .. }) => (PASSING[0], words),
