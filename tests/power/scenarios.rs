@@ -69,12 +69,12 @@ fn power_loss_is_counted(of: [&str; 2], driver: &str, duration: &str, cut: &str)
 
 #[test]
 fn power_loss_of_the_reference_log_is_counted() {
-    power_loss_is_counted(["reference", "reference-synced"], "reference", "3s", "2s");
+    power_loss_is_counted(["reference", "reference-synced"], "reference", "5s", "4s");
 }
 
 #[test]
 fn power_loss_of_jetstream_is_counted() {
-    power_loss_is_counted(["jetstream", "jetstream-synced"], "jetstream", "3s", "2s");
+    power_loss_is_counted(["jetstream", "jetstream-synced"], "jetstream", "5s", "4s");
 }
 
 /// Long enough for a fresh Java virtual machine to have acknowledged something before the cut.

@@ -30,7 +30,12 @@ pub fn ask(address: &str, path: &str, timeout: Duration) -> io::Result<Value> {
     // HTTP/1.0: the answer ends with the connection, and is never cut into chunks.
     stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes())?;
     let mut answer = Vec::new();
-    stream.take(BOUND).read_to_end(&mut answer)?;
+    // What the kernel says of a read that was too long in coming tells nobody what it was.
+    let late = |e: io::Error| match e.kind() {
+        io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {timeout:?}")),
+        _ => e,
+    };
+    stream.take(BOUND).read_to_end(&mut answer).map_err(late)?;
     let text = String::from_utf8_lossy(&answer);
     let odd = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("{address}{path}: {what}"));
     let (head, body) = text.split_once("\r\n\r\n").ok_or_else(|| odd("no HTTP answer"))?;
@@ -99,6 +104,9 @@ mod tests {
         assert!(ask(&gone, "/varz", BOUND).unwrap_err().to_string().contains("404 Not Found"));
         let other = says("hello");
         assert!(ask(&other, "/varz", BOUND).unwrap_err().to_string().contains("no HTTP answer"));
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let told = ask(&silent.local_addr().unwrap().to_string(), "/varz", Duration::from_millis(50)).unwrap_err();
+        assert_eq!(told.to_string(), "no answer within 50ms");
     }
 
     #[test]
