@@ -86,7 +86,7 @@ driver = "nats"
 pattern = "m-to-n"
 producers = 4
 consumers = 4
-size = "256B"
+payload.size = "256B"
 load.rate = "200/s"
 
 [run]

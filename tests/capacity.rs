@@ -151,7 +151,8 @@ fn an_interrupted_search_is_taken_up() {
         assert!(all[0].join(trial["hlog"].as_str().unwrap()).exists(), "{}", trial["hlog"]);
     }
     // Another scenario is not what was begun.
-    let other = capacity(dir.path(), &CAPPED.replace("p50 < 50ms", "p50 < 40ms"), &["--resume", place.to_str().unwrap()]);
+    let other =
+        capacity(dir.path(), &CAPPED.replace("p50 < 50ms", "p50 < 40ms"), &["--resume", place.to_str().unwrap()]);
     assert_eq!(other.status.code(), Some(2));
     assert!(said(&other).contains("it searched for something else"), "{}", said(&other));
 }

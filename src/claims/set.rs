@@ -210,8 +210,10 @@ impl ClaimSet {
         rules.filter(|r| !r.by_counterexample()).map(Rule::identity).collect()
     }
 
-    /// The claims that look at a measurement.
+    /// The claims that look at a measurement, or at one whose rate is a share of it.
     pub fn claims_of(&self, measure: &str) -> Vec<u32> {
-        self.claims.iter().filter(|c| c.measures().contains(measure)).map(|c| c.id).collect()
+        let shares = self.measures.iter().filter(|m| m.base() == Some(measure)).map(|m| m.name.as_str());
+        let all: BTreeSet<&str> = shares.chain([measure]).collect();
+        self.claims.iter().filter(|c| !c.measures().is_disjoint(&all)).map(|c| c.id).collect()
     }
 }

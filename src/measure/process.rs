@@ -29,7 +29,8 @@ pub struct Usage {
     pub peak_rss_bytes: u64,
     /// Context switches because a thread waited for something; of other processes, a living one.
     pub voluntary: u64,
-    /// Context switches because a thread was made to yield the CPU; of other processes, a living one.
+    /// Context switches because a thread was made to yield the CPU; of other processes, a living
+    /// one.
     pub involuntary: u64,
     /// Living threads.
     pub threads: u32,

@@ -233,8 +233,8 @@ impl Listener {
         });
     }
 
-    /// Is an agent that says hello, agrees to everything, reports and does nothing, until a run has
-    /// ended.
+    /// Is an agent that says hello, agrees to everything and does nothing, until a run has ended. It
+    /// reports for the first seconds of a trial, and is waited for as long.
     pub fn obey_and_do_nothing(&self, hello: &Value, run: Child) -> Output {
         let id = hello["id"].as_str().unwrap().to_owned();
         let client = self.client.clone();
@@ -242,18 +242,24 @@ impl Listener {
         let obeys = self.runtime.spawn(async move {
             let mut told = client.subscribe(format!("msgbench.default.agent.{id}")).await.unwrap();
             let mut often = tokio::time::interval(Duration::from_millis(200));
-            let mut run = String::new();
+            let (mut run, mut begun) = (String::new(), None);
             loop {
                 tokio::select! {
                     Some(message) = told.next() => {
                         let command: Value = serde_json::from_slice(&message.payload).unwrap_or_default();
                         run = command["run"].as_str().unwrap_or(&run).to_owned();
+                        if command["command"] == "begin" {
+                            begun.get_or_insert_with(Instant::now);
+                        }
                         if let Some(to) = message.reply {
                             client.publish(to, "{\"answer\":\"yes\"}".into()).await.unwrap();
                         }
                     }
                     _ = often.tick() => {
                         client.publish("msgbench.default.hello", say.clone().into()).await.unwrap();
+                        if begun.is_some_and(|begun: Instant| begun.elapsed() > Duration::from_secs(6)) {
+                            continue;
+                        }
                         let progress = json!({ "counts": [], "draining": false, "sent_all": false, "failed": null });
                         let report = json!({ "id": id, "trial": 1, "stage": null, "progress": progress });
                         let report = serde_json::to_vec(&report).unwrap();

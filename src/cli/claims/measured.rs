@@ -18,10 +18,12 @@ use crate::system::{SystemContext, SystemError};
 use super::kept::KeptRuns;
 
 /// What a trial takes beyond its phases: servers start and end, last messages are waited for.
-const BEYOND_S: u64 = 2;
-/// How much longer a server in a Java virtual machine takes for that; several start together.
-const OF_JAVA_S: u64 = 5;
-const OF_EACH_MORE_S: u64 = 3;
+const BEYOND_S: u64 = 1;
+/// How much longer a server in a Java virtual machine takes for that, and each one more; several
+/// start together.
+const OF_JAVA_S: u64 = 4;
+const OF_EACH_MORE_S: u64 = 1;
+const OF_EACH_MORE_OF_JAVA_S: u64 = 3;
 /// How much longer one takes in which something is done to a server: what nobody has acknowledged
 /// is waited for.
 const DISTURBED_S: u64 = 10;
@@ -47,7 +49,8 @@ fn beyond(spec: &SystemSpec) -> u64 {
     let java = ["kafka", "bridge"].contains(&spec.driver.as_str());
     let broker = spec.options.get("broker").and_then(|b| b.get("nodes"));
     let nodes = broker.or(spec.options.get("nodes")).and_then(serde_json::Value::as_u64).unwrap_or(1);
-    BEYOND_S + u64::from(java) * OF_JAVA_S + nodes.saturating_sub(1) * OF_EACH_MORE_S
+    let (first, more) = if java { (OF_JAVA_S, OF_EACH_MORE_OF_JAVA_S) } else { (0, OF_EACH_MORE_S) };
+    BEYOND_S + first + nodes.saturating_sub(1) * more
 }
 
 /// How long the rest takes, corrected by what was seen.

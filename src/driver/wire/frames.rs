@@ -11,8 +11,8 @@
 /// What is gathered is written at this size.
 pub(super) const FULL: usize = 64 * 1024;
 
-/// The same for frames that have no schedule to keep: fewer wake-ups of the server for each message.
-/// With a schedule the first message of what is due would wait for the last.
+/// The same for frames that have no schedule to keep: fewer wake-ups of the server for each
+/// message. With a schedule the first message of what is due would wait for the last.
 const UNTHROTTLED: usize = 512 * 1024;
 
 /// The rings of all producers of a workload take about so many bytes, unless twice the messages
@@ -180,7 +180,9 @@ mod tests {
         let message = vec![0; 1000];
         let messages = |n: usize| -> Vec<&[u8]> { vec![message.as_slice(); n] };
         assert!(FrameRing::of(&heads(10_000), &messages(1024), ALL, false).is_none());
-        assert!(FrameRing::of(&heads(7), &messages(1024), ALL, false).is_some_and(|ring| ring.payloads.len() == 7 * 1024));
+        assert!(
+            FrameRing::of(&heads(7), &messages(1024), ALL, false).is_some_and(|ring| ring.payloads.len() == 7 * 1024)
+        );
         assert!(FrameRing::of(&heads(1), &messages(1), 0, true).is_some_and(|ring| ring.bytes.len() >= FULL));
         let large = vec![0; 20 << 20];
         assert!(FrameRing::of(&heads(1), &[&large], 0, false).is_some());

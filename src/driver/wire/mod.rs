@@ -34,8 +34,8 @@ use super::{
     ClientSlot, Confirmation, ConnectAttempt, ConnectSteps, Consumer, Disposition, Driver, DriverError, Facts,
     IdleConnection, Incidents, Incoming, Intrusion, IntrusionOutcome, MessageSink, Outgoing, Producer, Start, Target,
 };
-use crate::plan::{Load, Workload};
 use crate::plan::options::OptionSet;
+use crate::plan::{Load, Workload};
 use crate::units::{Nanos, SECOND, now};
 
 /// A connection that only publishes looks for the server's PING so often; a server waits minutes
