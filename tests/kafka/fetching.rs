@@ -1,13 +1,14 @@
 //! Consumers of msgbench's own, without librdkafka: every message of every partition is given once
 //! and in order, from wherever a group begins, also when leaders go away.
 
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use msgbench::driver::kafka::KafkaConsumer;
 use msgbench::driver::{Consumer, Driver, DriverError, Incident, Start};
 use serde_json::json;
 
-use super::reference_log::ReferenceLog;
+use super::reference_log::{Passage, ReferenceLog};
 use super::support::{
     BOUND, Bench, ConsumerRecorder, launch, numbers, open_at, open_in, shared, target, there, try_open, workload,
 };
@@ -195,16 +196,13 @@ fn an_offset_that_is_not_there_is_said_and_the_beginning_read() {
     bench.cleanup();
 }
 
-#[test]
-fn a_broker_that_stays_away_ends_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let log = ReferenceLog::start(dir.path(), "127.0.0.1:0".parse().unwrap());
-    let url = format!("kafka://{}", log.at);
-    let mut to = target(&url, &json!({ "consumers": "wire", "commit": "none" }));
+/// A consumer whose broker is not to be reached any more ends, and says why.
+fn ends(url: &str, go_away: impl FnOnce()) {
+    let mut to = target(url, &json!({ "consumers": "wire", "commit": "none" }));
     to.timeout = Duration::from_secs(2);
     let bench = try_open(to, &workload(1, 1, 1)).unwrap();
     let mut consumer = bench.consumer(0, 0, Start::Tail);
-    log.stop();
+    go_away();
     let mut nothing = ConsumerRecorder { run: bench.run, heard: Vec::new() };
     let ended = bench.runtime.block_on(async {
         tokio::time::timeout(BOUND, consumer.receive(&mut nothing, 1)).await.expect("it goes on without a broker")
@@ -212,4 +210,23 @@ fn a_broker_that_stays_away_ends_it() {
     let error = ended.unwrap_err();
     assert!(matches!(error, DriverError::Lost { .. } | DriverError::Connect { .. }), "{error}");
     assert!(error.to_string().contains("Connection refused"), "{error}");
+}
+
+#[test]
+fn a_broker_that_stays_away_ends_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = ReferenceLog::start(dir.path(), "127.0.0.1:0".parse().unwrap());
+    let url = format!("kafka://{}", log.at);
+    ends(&url, || log.stop());
+}
+
+/// The brokers still answer who leads a partition, and the leader is not where they say.
+#[test]
+fn a_leader_that_nobody_reaches_ends_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let log = ReferenceLog::known_as(dir.path(), listener.local_addr().unwrap());
+    let passage = Passage::start(listener, log.at);
+    ends(&format!("kafka://{}", log.at), || passage.stop());
+    log.stop();
 }
