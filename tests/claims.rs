@@ -241,8 +241,18 @@ fn a_share_of_a_capacity_is_searched_first() {
     let claim = "[[claim]]\nid = 1\nsays = \"none lost at a third\"\nplace = \"p\"\nmeasure = \"stream-1k\"\n\
         holds = [\"ledger.lost of reference == 0\"]\n";
     file(dir.path(), &format!("{measures}{claim}"));
-    let output = claims(dir.path(), &["run"]);
-    let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+    let run = || {
+        let output = claims(dir.path(), &["run"]);
+        format!("{}{}", text(&output.stdout), text(&output.stderr))
+    };
+    let mut said = run();
+    for _ in 0..3 {
+        // A host that is full spoils trials, and three in a row end a search: it is asked again.
+        if said.contains("no valid run") {
+            std::fs::remove_dir_all(dir.path().join("results")).unwrap();
+            said = run();
+        }
+    }
     assert_eq!(verdicts(dir.path()), [(1, "supported".to_owned())], "{said}");
     assert!(said.contains("most (claims 1): "), "{said}");
     // The search ends within 30 % of the cap.
