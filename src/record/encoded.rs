@@ -27,7 +27,7 @@ impl<'a> EncodedCounts<'a> {
         let usual = four(0)? == COOKIE && four(8)? == 0 && four(12)? == 3 && eight(16)? == 1;
         let (high, ratio) = (eight(24)?, f64::from_bits(eight(32)?));
         let payload = bytes.get(HEADER..HEADER.checked_add(four(4)? as usize)?)?;
-        (usual && ratio == 1.0 && high >= 2 && high <= u64::MAX / 4).then_some(Self { high, payload })
+        (usual && ratio == 1.0 && (2..=u64::MAX / 4).contains(&high)).then_some(Self { high, payload })
     }
 
     /// How many places its histogram has.

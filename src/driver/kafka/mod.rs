@@ -126,9 +126,13 @@ impl ExpectedMembers {
         if self.here == self.all {
             return sum == partitions && busy == self.all.min(partitions);
         }
-        // Of more members than partitions some have none, and which they are nobody says.
         let (least, most) = (partitions / self.all.max(1), partitions.div_ceil(self.all.max(1)));
         dealt.iter().all(|n| (least..=most).contains(n))
+    }
+
+    /// Whether a member that has none may wait for its first: others elsewhere may have all.
+    fn may_be_early(self, partitions: usize) -> bool {
+        self.here < self.all && partitions < self.all
     }
 }
 
@@ -234,7 +238,13 @@ impl KafkaDriver {
         loop {
             let clients: Vec<_> = all.iter().filter_map(Weak::upgrade).collect();
             let dealt: Vec<usize> = clients.iter().map(|c| BatchReader::assigned(c)).collect();
-            if expected.settled(&dealt, partitions as usize) && clients.iter().all(|c| BatchReader::joined(c)) {
+            let settled = expected.settled(&dealt, partitions as usize);
+            // Of a group whose broker deals out the partitions nobody tells how many it has.
+            let asks = expected.may_be_early(partitions as usize) && !self.options.broker_deals();
+            if settled
+                && clients.iter().all(|c| BatchReader::joined(c))
+                && (!asks || self.admin.settled_members(&name) == Some(expected.all))
+            {
                 return Ok(reader);
             }
             for client in &clients {
