@@ -232,13 +232,12 @@ impl Bench {
         })
     }
 
-    /// Receives until `count` messages are here, or nothing comes for a second.
+    /// Receives until `count` messages are here, or nothing comes within the bound.
     pub fn receive(&self, consumer: &mut KafkaConsumer, count: usize) -> Vec<Envelope> {
         let mut collector = ConsumerRecorder { run: self.run, heard: Vec::new() };
         self.runtime.block_on(async {
             while collector.heard.len() < count {
-                match tokio::time::timeout(Duration::from_secs(10), consumer.receive(&mut collector, usize::MAX)).await
-                {
+                match tokio::time::timeout(BOUND, consumer.receive(&mut collector, usize::MAX)).await {
                     Ok(done) => done.unwrap(),
                     Err(_) => break,
                 }
@@ -247,13 +246,17 @@ impl Bench {
         collector.heard
     }
 
-    /// Receives until nothing comes for two seconds; keeps the messages of this run alone.
-    pub fn receive_own(&self, consumer: &mut KafkaConsumer) -> Vec<Envelope> {
+    /// Receives until `count` messages of this run are here, and nothing comes after them; keeps
+    /// those alone.
+    pub fn receive_own(&self, consumer: &mut KafkaConsumer, count: usize) -> Vec<Envelope> {
         let mut collector = OwnCollector(ConsumerRecorder { run: self.run, heard: Vec::new() });
         self.runtime.block_on(async {
-            let quiet = Duration::from_secs(2);
-            while let Ok(done) = tokio::time::timeout(quiet, consumer.receive(&mut collector, usize::MAX)).await {
-                done.unwrap();
+            loop {
+                let wait = if collector.0.heard.len() < count { BOUND } else { Duration::from_secs(1) };
+                match tokio::time::timeout(wait, consumer.receive(&mut collector, usize::MAX)).await {
+                    Ok(done) => done.unwrap(),
+                    Err(_) => break,
+                }
             }
         });
         collector.0.heard

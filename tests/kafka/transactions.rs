@@ -101,7 +101,8 @@ fn isolated(url: &str, consumers: &str) {
             done.unwrap();
         }
     }
-    let heard: Vec<Vec<u64>> = (0..2).map(|i| numbers(&readers[i].receive_own(&mut consumers[i]))).collect();
+    let mut own = |i: usize, count| numbers(&readers[i].receive_own(&mut consumers[i], count));
+    let heard = [own(0, 10), own(1, 20)];
     assert_eq!(heard[0], (10..20).collect::<Vec<_>>());
     assert_eq!(heard[1], (100..120).collect::<Vec<_>>());
     drop(consumers);
