@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::measure::ledger::SequenceSet;
 use crate::measure::recorder::{LatencyKind, histogram};
 use crate::plan::{AgentsPlan, Case};
-use crate::record::{AgentResult, Ledger, Packed};
+use crate::record::{AgentResult, AgentState, Ledger, Packed};
 use crate::units::SECOND;
 
 use super::accounts::{AgentAccounts, AgentReturn};
@@ -92,11 +92,14 @@ pub fn merge(case: &Case, layout: &AgentsPlan, brought: Vec<Vec<u8>>) -> Merged 
         flate2::read::ZlibDecoder::new(&bytes[..]).read_to_end(&mut text).ok()?;
         serde_json::from_slice(&text).ok()
     };
-    let of = |(index, bytes)| AgentReturn {
-        share: layout.share(index),
-        agent: AgentResult { index, ..AgentResult::default() },
-        shift: 0,
-        accounts: read(bytes),
+    let of = |(index, bytes)| {
+        let accounts = read(bytes);
+        let state = match &accounts {
+            Some(_) => AgentState::Delivered,
+            None => AgentState::Lost { silent_s: 0.0, allowed: false },
+        };
+        let agent = AgentResult { index, state, ..AgentResult::default() };
+        AgentReturn { share: layout.share(index), agent, shift: 0, accounts }
     };
     let all: Vec<AgentReturn> = (0..).zip(brought).map(of).collect();
     let (was_read, begun) = (begun.elapsed(), Instant::now());
