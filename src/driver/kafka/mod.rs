@@ -25,6 +25,7 @@ mod admin;
 mod choices;
 mod connect;
 mod consumer;
+mod expected;
 mod facts;
 mod fetch;
 mod fit;
@@ -54,6 +55,7 @@ pub use producer::{KafkaProducer, LibraryProducer};
 
 use self::admin::{Admin, TopicFacts};
 use self::consumer::ReplyWriter;
+use self::expected::ExpectedMembers;
 use self::fetch::FetchRules;
 use self::health::ConnectionHealth;
 use self::native::{ClientKind, NativeClient, QueueSignal};
@@ -109,31 +111,6 @@ struct ConsumerGroup {
 struct StartOffsets {
     first: Vec<(i32, i64)>,
     again: bool,
-}
-
-/// The members of a group that are there before load starts.
-#[derive(Debug, Clone, Copy)]
-struct ExpectedMembers {
-    /// In this process, and in all.
-    here: usize,
-    all: usize,
-}
-
-impl ExpectedMembers {
-    /// Whether ours, with so many partitions each, have what they will have.
-    fn settled(self, dealt: &[usize], partitions: usize) -> bool {
-        let (sum, busy) = (dealt.iter().sum::<usize>(), dealt.iter().filter(|n| **n > 0).count());
-        if self.here == self.all {
-            return sum == partitions && busy == self.all.min(partitions);
-        }
-        let (least, most) = (partitions / self.all.max(1), partitions.div_ceil(self.all.max(1)));
-        dealt.iter().all(|n| (least..=most).contains(n))
-    }
-
-    /// Whether a member that has none may wait for its first: others elsewhere may have all.
-    fn may_be_early(self, partitions: usize) -> bool {
-        self.here < self.all && partitions < self.all
-    }
 }
 
 impl KafkaDriver {
