@@ -89,9 +89,9 @@ fn main() {
         "| results | brought, MB | read, s | joined, s | books closed, s | in all, s | memory beside what was brought, MB |"
     );
     println!("|---|---:|---:|---:|---:|---:|---:|");
-    for number in 0..LAYOUTS.len() {
+    for (number, (name, _)) in LAYOUTS.iter().enumerate() {
         let mut command = std::process::Command::new(std::env::current_exe().unwrap());
         let done = command.arg("--bench").env("MSGBENCH_BENCH_LAYOUT", number.to_string()).status().unwrap();
-        assert!(done.success(), "{}: {done}", LAYOUTS[number].0);
+        assert!(done.success(), "{name}: {done}");
     }
 }

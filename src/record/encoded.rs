@@ -27,7 +27,7 @@ impl<'a> EncodedCounts<'a> {
         let usual = four(0)? == COOKIE && four(8)? == 0 && four(12)? == 3 && eight(16)? == 1;
         let (high, ratio) = (eight(24)?, f64::from_bits(eight(32)?));
         let payload = bytes.get(HEADER..HEADER.checked_add(four(4)? as usize)?)?;
-        (usual && ratio == 1.0 && high >= 2 && high <= u64::MAX / 4).then_some(Self { high, payload })
+        (usual && ratio == 1.0 && (2..=u64::MAX / 4).contains(&high)).then_some(Self { high, payload })
     }
 
     /// How many places its histogram has.
@@ -114,10 +114,15 @@ mod tests {
         fn it_is_the_sum_that_the_library_makes(
             first in prop::collection::vec((0u64..3_600_000_000_000, 1u64..1 << 40), 0..60),
             shift in prop::collection::vec((0u32..42, 1u64..3), 0..60),
+            huge in prop_oneof![Just(0u64), 1u64 << 54..(1 << 63) - 1],
         ) {
             let (mut all, mut more) = (house(), house());
             first.iter().for_each(|(v, n)| all.record_n(*v, *n).unwrap());
             shift.iter().for_each(|(v, n)| more.record_n((1u64 << v).min(3_600_000_000_000), *n).unwrap());
+            // Its number takes nine bytes.
+            if huge > 0 {
+                more.record_n(5, huge).unwrap();
+            }
             let mut expected = all.clone();
             expected.add(&more).unwrap();
             let bytes = encoded(&more);

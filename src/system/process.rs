@@ -24,7 +24,7 @@ use super::CpuLimit;
 const POLL: Duration = Duration::from_millis(2);
 
 /// Bound on a program that prints its version: a Java virtual machine on a busy host takes seconds.
-const VERSION_BOUND: Duration = Duration::from_secs(10);
+const VERSION_BOUND: Duration = Duration::from_secs(60);
 
 /// Bound on the kernel taking a process away after SIGKILL; longer means it hangs inside the
 /// kernel.

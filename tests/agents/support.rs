@@ -233,8 +233,8 @@ impl Listener {
         });
     }
 
-    /// Is an agent that says hello, agrees to everything and does nothing, until a run has ended. It
-    /// reports for the first seconds of a trial, and is waited for as long.
+    /// Is an agent that says hello, agrees to everything and does nothing, until a run has ended.
+    /// It reports for the first seconds of a trial, and is waited for as long.
     pub fn obey_and_do_nothing(&self, hello: &Value, run: Child) -> Output {
         let id = hello["id"].as_str().unwrap().to_owned();
         let client = self.client.clone();

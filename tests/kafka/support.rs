@@ -21,7 +21,7 @@ use msgbench::units::{Bytes, now};
 use serde_json::Value;
 
 /// Bound on everything a test waits for.
-pub const BOUND: Duration = Duration::from_secs(30);
+pub const BOUND: Duration = Duration::from_secs(60);
 
 /// Bound on the start of a broker: on a busy machine Java alone takes a minute.
 const START: Duration = Duration::from_secs(180);

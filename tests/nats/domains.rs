@@ -16,8 +16,7 @@ fn at(place: &str) -> String {
 }
 
 async fn open(server: &Server, options: Value, pattern: &str, rest: &str) -> JetstreamDriver {
-    let mut target = server.target(options);
-    target.timeout = TIMEOUT;
+    let target = server.target(options);
     JetstreamDriver::prepare(target, &workloads(pattern, rest)).await.unwrap_or_else(|e| panic!("{rest}: {e}"))
 }
 

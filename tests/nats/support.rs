@@ -50,7 +50,7 @@ impl Server {
         all.extend(map(options));
         Target {
             url: self.running.url.clone(),
-            timeout: Duration::from_secs(5),
+            timeout: TIMEOUT,
             run: 0xabcd_0123,
             options: all,
             places: self.running.places.clone(),

@@ -32,9 +32,7 @@ fn at(producers: &str, consumers: &str, pattern: &str) -> Vec<msgbench::plan::Wo
 /// Sends 100 messages at once when the producer is open: the first one must arrive as well.
 async fn crosses<D: Driver>(server: &Server, (from, to): (&str, &str), pattern: &str) {
     let workloads = at(from, to, pattern);
-    let mut target = server.target(json!({}));
-    target.timeout = TIMEOUT;
-    let driver = D::prepare(target, &workloads).await.unwrap();
+    let driver = D::prepare(server.target(json!({})), &workloads).await.unwrap();
     let mut consumer = driver.consumer(SLOT, Start::Tail).await.unwrap();
     let mut producer = driver.producer(SLOT).await.unwrap();
     send(&mut producer, 0..100).await;
@@ -105,8 +103,7 @@ async fn what_is_published_before_servers_know_each_others_subscriptions_is_lost
 async fn a_cluster_without_places_loses_no_first_message() {
     let Some(server) = Server::launch("nats", json!({ "nodes": 3, "link": "30ms" })) else { return };
     for _ in 0..6 {
-        let mut target = server.target(json!({}));
-        target.timeout = TIMEOUT;
+        let target = server.target(json!({}));
         let driver = NatsDriver::prepare(target, &workloads("fan-out", "consumers = 1")).await.unwrap();
         let mut consumer = driver.consumer(SLOT, Start::Tail).await.unwrap();
         let mut producer = driver.producer(SLOT).await.unwrap();

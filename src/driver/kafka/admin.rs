@@ -321,6 +321,15 @@ impl Admin {
         }
     }
 
+    /// How many members a group of the classic protocol has, if it has dealt out its partitions;
+    /// nothing where it is at that, or nobody answers.
+    pub(super) fn settled_members(&self, group: &str) -> Option<usize> {
+        let wait = self.timeout.min(Duration::from_millis(REQUEST_MS as u64));
+        let list = self.client.inner().fetch_group_list(Some(group), wait).ok()?;
+        let found = list.groups().iter().find(|found| found.name() == group && found.state() == "Stable")?;
+        Some(found.members().len())
+    }
+
     fn alter_offsets(&self, group: &str, topic: &str, offsets: &[(i32, i64)]) -> Result<(), (Code, String)> {
         let wrong = |words: &str| (Code::RD_KAFKA_RESP_ERR__BAD_MSG, words.to_owned());
         let list = Partitions::of(topic, offsets.iter().copied());

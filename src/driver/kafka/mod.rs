@@ -25,6 +25,7 @@ mod admin;
 mod choices;
 mod connect;
 mod consumer;
+mod expected;
 mod facts;
 mod fetch;
 mod fit;
@@ -54,6 +55,7 @@ pub use producer::{KafkaProducer, LibraryProducer};
 
 use self::admin::{Admin, TopicFacts};
 use self::consumer::ReplyWriter;
+use self::expected::ExpectedMembers;
 use self::fetch::FetchRules;
 use self::health::ConnectionHealth;
 use self::native::{ClientKind, NativeClient, QueueSignal};
@@ -109,27 +111,6 @@ struct ConsumerGroup {
 struct StartOffsets {
     first: Vec<(i32, i64)>,
     again: bool,
-}
-
-/// The members of a group that are there before load starts.
-#[derive(Debug, Clone, Copy)]
-struct ExpectedMembers {
-    /// In this process, and in all.
-    here: usize,
-    all: usize,
-}
-
-impl ExpectedMembers {
-    /// Whether ours, with so many partitions each, have what they will have.
-    fn settled(self, dealt: &[usize], partitions: usize) -> bool {
-        let (sum, busy) = (dealt.iter().sum::<usize>(), dealt.iter().filter(|n| **n > 0).count());
-        if self.here == self.all {
-            return sum == partitions && busy == self.all.min(partitions);
-        }
-        // Of more members than partitions some have none, and which they are nobody says.
-        let (least, most) = (partitions / self.all.max(1), partitions.div_ceil(self.all.max(1)));
-        dealt.iter().all(|n| (least..=most).contains(n))
-    }
 }
 
 impl KafkaDriver {
@@ -234,7 +215,13 @@ impl KafkaDriver {
         loop {
             let clients: Vec<_> = all.iter().filter_map(Weak::upgrade).collect();
             let dealt: Vec<usize> = clients.iter().map(|c| BatchReader::assigned(c)).collect();
-            if expected.settled(&dealt, partitions as usize) && clients.iter().all(|c| BatchReader::joined(c)) {
+            let settled = expected.settled(&dealt, partitions as usize);
+            // Of a group whose broker deals out the partitions nobody tells how many it has.
+            let asks = expected.may_be_early(partitions as usize) && !self.options.broker_deals();
+            if settled
+                && clients.iter().all(|c| BatchReader::joined(c))
+                && (!asks || self.admin.settled_members(&name) == Some(expected.all))
+            {
                 return Ok(reader);
             }
             for client in &clients {

@@ -233,6 +233,11 @@ impl KafkaOptions {
         Ok(options)
     }
 
+    /// Whether the broker deals out the partitions of a group, and not its members.
+    pub(super) fn broker_deals(&self) -> bool {
+        self.group_protocol == GroupProtocol::Consumer
+    }
+
     /// Who copies messages to the topic that consumers read; nobody where they read the first one.
     pub(super) fn transform(&self) -> Option<Transform> {
         self.transform.or(self.exactly_once.map(|_| Transform::Client))
