@@ -27,8 +27,9 @@ const ATTEMPT_MS: i32 = 100;
 /// Bound on a group getting rid of its members, the session of a static one included.
 const LEAVING: Duration = Duration::from_secs(15);
 /// One attempt to set the offsets of a group: a cluster that is coming up may leave the first
-/// unanswered.
-const REQUEST_MS: i32 = 3000;
+/// unanswered. Not too short: librdkafka was seen to end the process (an assertion of
+/// `rd_kafka_enq_once_del_source_return`) where the answer of a coordinator came after that.
+const REQUEST_MS: i32 = 10_000;
 /// librdkafka's names for the two ends of a partition.
 const FROM_END: i64 = -1;
 const FROM_BEGINNING: i64 = -2;
