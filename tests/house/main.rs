@@ -185,6 +185,34 @@ fn nothing_stands_loose_in_the_root_of_the_broker() {
     assert_eq!(loose, [&root.join("mod.rs")]);
 }
 
+/// What a trial run leaves behind is not to be committed with the rest.
+#[test]
+fn no_stray_file_stands_in_the_root() {
+    let known = [
+        ".dockerignore",
+        ".gitignore",
+        "ARCHITECTURE.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "Cargo.lock",
+        "Cargo.toml",
+        "Dockerfile",
+        "LICENSE-MIT",
+        "README.md",
+        "SECURITY.md",
+        "clippy.toml",
+        "deny.toml",
+        "justfile",
+        "rustfmt.toml",
+        // Of a work tree of git.
+        ".git",
+    ];
+    let entries = std::fs::read_dir(".").unwrap().map(Result::unwrap).filter(|e| e.file_type().unwrap().is_file());
+    let names = entries.map(|entry| entry.file_name().into_string().unwrap());
+    let stray: Vec<String> = names.filter(|name| !known.contains(&name.as_str())).collect();
+    assert!(stray.is_empty(), "in the root of the repository: {stray:?}");
+}
+
 #[test]
 fn drivers_do_not_know_each_other() {
     let tree = house();
