@@ -323,7 +323,7 @@ impl Admin {
     }
 
     /// How many members a group of the classic protocol has, if it has dealt out its partitions;
-    /// nothing where it is at that, or nobody answers.
+    /// nothing while it still deals them out, or where nobody answers.
     pub(super) fn settled_members(&self, group: &str) -> Option<usize> {
         let wait = self.timeout.min(Duration::from_millis(REQUEST_MS as u64));
         let list = self.client.inner().fetch_group_list(Some(group), wait).ok()?;
