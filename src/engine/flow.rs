@@ -106,9 +106,10 @@ impl DeliveryCounts {
         // While messages were arriving at the end of the drain, those after the last one that came
         // may be on their way.
         let open = raw.arriving || raw.drained < SETTLED;
+        let groups: Vec<_> = tails.iter().map(|g| members(raw, i, *g)).collect();
         for (producer, s) in &raw.sent[i] {
             let seen: Vec<Cow<'_, SequenceSet>> = match (consumed, answered) {
-                (true, _) => tails.iter().map(|g| merged(&members(raw, i, *g), *producer as usize)).collect(),
+                (true, _) => groups.iter().map(|all| merged(all, *producer as usize)).collect(),
                 (false, true) => vec![Cow::Borrowed(&s.answers)],
                 (false, false) => vec![Cow::Borrowed(&s.acks)],
             };

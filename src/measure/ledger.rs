@@ -65,6 +65,47 @@ impl Chunk {
             Self::Full => [u64::MAX; WORDS],
         }
     }
+    /// How many numbers were seen.
+    fn seen(&self) -> u64 {
+        match self {
+            Self::Empty => 0,
+            Self::Few(numbers) => numbers.len() as u64,
+            Self::Part { missing, .. } => CHUNK - u64::from(*missing),
+            Self::Full => CHUNK,
+        }
+    }
+    /// Adds what another chunk has; returns how many both had.
+    fn merge(&mut self, other: &Self) -> u64 {
+        match (&mut *self, other) {
+            (_, Self::Empty) => 0,
+            (Self::Full, _) => other.seen(),
+            (_, Self::Full) => std::mem::replace(self, Self::Full).seen(),
+            (Self::Empty, _) => {
+                *self = other.clone();
+                0
+            }
+            (Self::Part { bits, missing }, _) => {
+                let mut both = 0;
+                let mut add = |word: usize, theirs: u64| {
+                    both += u64::from((bits[word] & theirs).count_ones());
+                    bits[word] |= theirs;
+                };
+                match other {
+                    Self::Few(numbers) => numbers.iter().for_each(|n| add(usize::from(n / 64), 1 << (n % 64))),
+                    _ => (0..WORDS).for_each(|word| add(word, other.word(word))),
+                }
+                *missing -= (other.seen() - both) as u32;
+                if *missing == 0 {
+                    *self = Self::Full;
+                }
+                both
+            }
+            (Self::Few(_), _) => {
+                *self = Self::of(Box::new(self.bits()));
+                self.merge(other)
+            }
+        }
+    }
     fn of(bits: Box<[u64; WORDS]>) -> Self {
         match bits.iter().map(|word| word.count_zeros()).sum() {
             0 => Self::Full,
@@ -143,13 +184,6 @@ impl SequenceSet {
             Some(chunk) => self.chunks.get(chunk).map_or(0, |chunk| chunk.word(at % WORDS)),
         }
     }
-    /// All words of a chunk.
-    fn bits(&self, chunk: usize) -> [u64; WORDS] {
-        match chunk.checked_sub(self.full) {
-            None => [u64::MAX; WORDS],
-            Some(chunk) => self.chunks.get(chunk).map_or([0; WORDS], Chunk::bits),
-        }
-    }
     /// Whether a number was seen.
     pub fn contains(&self, sequence: u64) -> bool {
         self.word((sequence / 64) as usize) >> (sequence % 64) & 1 == 1
@@ -157,18 +191,17 @@ impl SequenceSet {
     /// Adds what another member of the group saw; returns how many both had.
     pub fn merge(&mut self, other: &Self) -> u64 {
         let mut both = self.full.min(other.full) as u64 * CHUNK;
-        let mut union = Self { full: self.full.min(other.full), ..Self::default() };
-        for chunk in union.full..self.len().max(other.len()) {
-            let (mut bits, theirs, mut any) = (Box::new(self.bits(chunk)), other.bits(chunk), 0);
-            for (word, theirs) in bits.iter_mut().zip(theirs) {
-                both += u64::from((*word & theirs).count_ones());
-                *word |= theirs;
-                any |= *word;
-            }
-            union.chunks.push_back(if any == 0 { Chunk::Empty } else { Chunk::of(bits) });
+        if other.len() > self.len() {
+            self.chunks.resize_with(other.len() - self.full, Chunk::default);
         }
-        union.advance();
-        *self = union;
+        for chunk in self.full.min(other.full)..other.len() {
+            let theirs = chunk.checked_sub(other.full).map_or(&Chunk::Full, |at| &other.chunks[at]);
+            both += match chunk.checked_sub(self.full) {
+                None => theirs.seen(),
+                Some(at) => self.chunks[at].merge(theirs),
+            };
+        }
+        self.advance();
         both
     }
     /// One above the highest number that was seen; 0 where none was.
@@ -237,20 +270,22 @@ impl WrittenChunk {
     }
 
     fn read(self) -> Result<Chunk, &'static str> {
-        let mut bits = Box::new([0; WORDS]);
         match self {
-            Self::Empty => return Ok(Chunk::Empty),
-            Self::Full => return Ok(Chunk::Full),
-            Self::Words(words) if words.len() == WORDS => bits.copy_from_slice(&words),
-            Self::Words(_) => return Err("a chunk of numbers has not its length"),
+            Self::Empty => Ok(Chunk::Empty),
+            Self::Full => Ok(Chunk::Full),
+            Self::Words(words) => match Box::<[u64; WORDS]>::try_from(words.into_boxed_slice()) {
+                Ok(bits) => Ok(Chunk::of(bits)),
+                Err(_) => Err("a chunk of numbers has not its length"),
+            },
             Self::Numbers(numbers)
-                if numbers.len() > FEW as usize || numbers.iter().any(|n| u64::from(*n) >= CHUNK) =>
+                if numbers.len() > FEW as usize
+                    || numbers.last().is_some_and(|last| u64::from(*last) >= CHUNK)
+                    || !numbers.is_sorted_by(|a, b| a < b) =>
             {
-                return Err("the numbers of a chunk are too many, or beyond it");
+                Err("the numbers of a chunk are too many, not in order, or beyond it")
             }
-            Self::Numbers(numbers) => return Ok(Chunk::Few(numbers.into())),
+            Self::Numbers(numbers) => Ok(Chunk::Few(numbers.into())),
         }
-        Ok(Chunk::of(bits))
     }
 }
 
@@ -347,15 +382,29 @@ mod tests {
             prop_assert_eq!(seen.count(from, from + len), set.range(from..from + len).count() as u64);
         }
         #[test]
-        fn merging_counts_what_both_had(a in prop::collection::btree_set(0u64..500, 0..200), b in prop::collection::btree_set(0u64..900, 0..200)) {
+        fn merging_counts_what_both_had(
+            a in prop::collection::btree_set(0u64..500, 0..200), b in prop::collection::btree_set(0u64..900, 0..200),
+            few in prop::collection::btree_set(prop_oneof![0u64..500, 0..3 * CHUNK], 0..60),
+        ) {
             let fill = |set: &BTreeSet<u64>| {
                 let mut seen = SequenceSet::with_capacity(100);
                 set.iter().for_each(|n| { seen.insert(*n); });
                 seen
             };
+            // Another process has told it: a few numbers are kept as such.
+            let told = |set: &BTreeSet<u64>| {
+                serde_json::from_str::<SequenceSet>(&serde_json::to_string(&fill(set)).unwrap()).unwrap()
+            };
             let mut merged = fill(&a);
             prop_assert_eq!(merged.merge(&fill(&b)), a.intersection(&b).count() as u64);
             prop_assert_eq!(merged.count(0, 1000), a.union(&b).count() as u64);
+            let pairs = [(fill(&a), told(&few), &a, &few), (told(&few), fill(&a), &few, &a), (told(&few), told(&b), &few, &b)];
+            for (mut merged, other, mine, theirs) in pairs {
+                prop_assert_eq!(merged.merge(&other), mine.intersection(theirs).count() as u64);
+                let union: BTreeSet<u64> = mine.union(theirs).copied().collect();
+                prop_assert_eq!((merged.count(0, 4 * CHUNK), merged.end()), (union.len() as u64, union.last().map_or(0, |n| n + 1)));
+                prop_assert_eq!(merged.merge(&fill(&union)), union.len() as u64);
+            }
         }
         /// Some numbers, many or few in each chunk, behind so many whole chunks.
         #[test]
@@ -379,9 +428,26 @@ mod tests {
         }
     }
 
+    /// Members that have every other message are whole together, and one that is missing is.
+    #[test]
+    fn parts_become_a_whole_chunk() {
+        let some = |numbers: &mut dyn Iterator<Item = u64>| {
+            let mut set = SequenceSet::default();
+            numbers.for_each(|n| {
+                set.insert(n);
+            });
+            set
+        };
+        let mut even = some(&mut (0..CHUNK).step_by(2));
+        assert_eq!(even.merge(&some(&mut (3..CHUNK).step_by(2))), 0);
+        assert!(even.full == 0 && !even.contains(1) && even.count(0, CHUNK) == CHUNK - 1);
+        assert_eq!(even.merge(&some(&mut (1..CHUNK).step_by(2))), CHUNK / 2 - 1);
+        assert!(even.full == 1 && even.chunks.is_empty() && even.count(0, 2 * CHUNK) == CHUNK);
+    }
+
     #[test]
     fn what_is_no_set_is_refused() {
-        for wrong in ["{\"words\":[1,2]}", "{\"numbers\":[4096]}"] {
+        for wrong in ["{\"words\":[1,2]}", "{\"numbers\":[4096]}", "{\"numbers\":[5,5]}", "{\"numbers\":[6,5]}"] {
             let text = format!("{{\"full\":0,\"chunks\":[{wrong}]}}");
             assert!(serde_json::from_str::<SequenceSet>(&text).is_err(), "{wrong}");
         }
@@ -407,6 +473,15 @@ mod tests {
                 (seen, set)
             };
             let ((mut a, a_set), (b, b_set)) = (all(&ranges, whole), all(&others, 1));
+            // What another process has told of a few.
+            let few: BTreeSet<u64> = holes.iter().copied().chain([from]).collect();
+            let text = format!("{{\"full\":0,\"chunks\":[{}]}}", (0..18).map(|chunk| {
+                let here: Vec<u64> = few.range(chunk * CHUNK..(chunk + 1) * CHUNK).map(|n| n % CHUNK).collect();
+                format!("{{\"numbers\":{here:?}}}")
+            }).collect::<Vec<_>>().join(","));
+            let mut told: SequenceSet = serde_json::from_str(&text).unwrap();
+            prop_assert_eq!(told.merge(&a), a_set.intersection(&few).count() as u64);
+            prop_assert_eq!(told.count(0, 18 * CHUNK), a_set.union(&few).count() as u64);
             let within = |set: &BTreeSet<u64>| set.range(from..from + len).count() as u64;
             prop_assert_eq!((a.end(), a.count(from, from + len)), (a_set.last().map_or(0, |n| n + 1), within(&a_set)));
             let without = a_set.difference(&b_set).filter(|n| (from..from + len).contains(*n)).count() as u64;

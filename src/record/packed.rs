@@ -85,9 +85,7 @@ impl Packed {
 /// As text: base64 of the V2 encoding, as interval logs have it.
 impl Serialize for Packed {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let mut bytes = Vec::new();
-        V2Serializer::new().serialize(&self.open(), &mut bytes).map_err(serde::ser::Error::custom)?;
-        STANDARD.encode(bytes).serialize(to)
+        self.read(|bytes| STANDARD.encode(bytes)).serialize(to)
     }
 }
 
