@@ -5,7 +5,6 @@
 //! librdkafka itself resolves it, after the assignment, loses what is published in between.
 
 use std::collections::BTreeMap;
-use std::ffi::CString;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +17,7 @@ use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr as Code};
 use super::health::ConnectionHealth;
 use super::native::{ClientKind, ClientSettings, EventQueue, NativeClient, TOKEN, give_token, words};
 use super::partitions::Partitions;
-use crate::driver::{DriverError, Start};
+use crate::driver::{DriverError, Incidents, Start};
 
 /// Pause between two looks whether something is there yet.
 const POLL: Duration = Duration::from_millis(10);
@@ -26,10 +25,8 @@ const POLL: Duration = Duration::from_millis(10);
 const ATTEMPT_MS: i32 = 100;
 /// Bound on a group getting rid of its members, the session of a static one included.
 const LEAVING: Duration = Duration::from_secs(15);
-/// One attempt to set the offsets of a group: a cluster that is coming up may leave the first
-/// unanswered. Not too short: librdkafka was seen to end the process (an assertion of
-/// `rd_kafka_enq_once_del_source_return`) where the answer of a coordinator came after that.
-const REQUEST_MS: i32 = 10_000;
+/// Bound on one question who is in a group.
+const ASKING: Duration = Duration::from_secs(10);
 /// librdkafka's names for the two ends of a partition.
 const FROM_END: i64 = -1;
 const FROM_BEGINNING: i64 = -2;
@@ -44,6 +41,7 @@ fn absent(code: Code) -> bool {
 /// Administration of one cluster.
 pub(super) struct Admin {
     native: Arc<NativeClient>,
+    settings: ClientSettings,
     client: AdminClient<DefaultClientContext>,
     url: String,
     timeout: Duration,
@@ -90,7 +88,7 @@ impl Admin {
             give_token(client.inner().native_ptr(), token)
                 .map_err(|words| refused(words, "correct `system.options.sasl`"))?;
         }
-        Ok(Self { native, client, url, timeout })
+        Ok(Self { native, settings: settings.clone(), client, url, timeout })
     }
 
     fn error(&self, action: String, words: String, remedy: &str) -> DriverError {
@@ -284,9 +282,13 @@ impl Admin {
         }
     }
 
-    /// Commits offsets for a group that has no members yet. The first group of a fresh cluster
-    /// waits for its coordinator. Where other processes have members of it (`shared`), one of them
-    /// may have set the same before, and joined.
+    /// Commits offsets for a group that has no members yet, by a client that does not join it: it
+    /// waits for a coordinator, which the first group of a fresh cluster does not have. Where other
+    /// processes have members of it (`shared`), one of them may have set the same before, and
+    /// joined.
+    ///
+    /// librdkafka's request for this among those of administration ended the process (an assertion
+    /// of `rd_kafka_enq_once_del_source_return`) where a coordinator answered after it was given up.
     pub(super) fn position(
         &self,
         group: &str,
@@ -294,9 +296,23 @@ impl Admin {
         offsets: &[(i32, i64)],
         shared: bool,
     ) -> Result<(), DriverError> {
+        let refused = |words| {
+            let remedy = "check the user's right to this group, and the broker's log";
+            self.error(format!("set where the group {group} starts"), words, remedy)
+        };
+        let mut settings = self.settings.clone();
+        for (key, value) in [("group.id", group), ("group.protocol", "classic"), ("enable.auto.commit", "false")] {
+            settings.insert(key.into(), value.into());
+        }
+        // Of a member of the other protocol.
+        settings.remove("group.remote.assignor");
+        let health = ConnectionHealth::new(&self.url, self.timeout, &Incidents::default());
+        let client = NativeClient::new(ClientKind::Consumer, &settings, health).map_err(refused)?;
         let deadline = Instant::now() + self.timeout;
         loop {
-            let (code, words) = match self.alter_offsets(group, topic, offsets) {
+            let list = Partitions::of(topic, offsets.iter().copied());
+            let left = i32::try_from(deadline.saturating_duration_since(Instant::now()).as_millis());
+            let (code, words) = match commit(&client, &list, left.unwrap_or(i32::MAX)) {
                 Ok(()) => return Ok(()),
                 Err(failed) => failed,
             };
@@ -304,6 +320,9 @@ impl Admin {
                 Code::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS,
                 Code::RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE,
                 Code::RD_KAFKA_RESP_ERR_NOT_COORDINATOR,
+                Code::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,
+                Code::RD_KAFKA_RESP_ERR__WAIT_COORD,
+                Code::RD_KAFKA_RESP_ERR__TRANSPORT,
                 Code::RD_KAFKA_RESP_ERR__TIMED_OUT,
             ];
             let joined = [
@@ -315,8 +334,8 @@ impl Admin {
                 return Ok(());
             }
             if !passing.contains(&code) || Instant::now() >= deadline {
-                let remedy = "check the user's right to this group, and the broker's log";
-                return Err(self.error(format!("set where the group {group} starts"), words, remedy));
+                let last = client.health().last().map(|last| format!("; {last}")).unwrap_or_default();
+                return Err(refused(format!("{words}{last}")));
             }
             std::thread::sleep(2 * POLL);
         }
@@ -325,53 +344,32 @@ impl Admin {
     /// How many members a group of the classic protocol has, if it has dealt out its partitions;
     /// nothing while it still deals them out, or where nobody answers.
     pub(super) fn settled_members(&self, group: &str) -> Option<usize> {
-        let wait = self.timeout.min(Duration::from_millis(REQUEST_MS as u64));
+        let wait = self.timeout.min(ASKING);
         let list = self.client.inner().fetch_group_list(Some(group), wait).ok()?;
         let found = list.groups().iter().find(|found| found.name() == group && found.state() == "Stable")?;
         Some(found.members().len())
     }
+}
 
-    fn alter_offsets(&self, group: &str, topic: &str, offsets: &[(i32, i64)]) -> Result<(), (Code, String)> {
-        let wrong = |words: &str| (Code::RD_KAFKA_RESP_ERR__BAD_MSG, words.to_owned());
-        let list = Partitions::of(topic, offsets.iter().copied());
-        let name = CString::new(group).map_err(|e| wrong(&e.to_string()))?;
-        let queue = self.native.new_queue();
-        let mut text = [0; 512];
-        // SAFETY: all objects are created here, valid through the call, and destroyed once;
-        // librdkafka copies the list.
-        unsafe {
-            let mut request = rd::rd_kafka_AlterConsumerGroupOffsets_new(name.as_ptr(), list.raw());
-            let kind = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_ALTERCONSUMERGROUPOFFSETS;
-            let options = rd::rd_kafka_AdminOptions_new(self.native.raw(), kind);
-            rd::rd_kafka_AdminOptions_set_request_timeout(options, REQUEST_MS, text.as_mut_ptr(), text.len());
-            rd::rd_kafka_AlterConsumerGroupOffsets(self.native.raw(), &mut request, 1, options, queue.raw());
-            rd::rd_kafka_AdminOptions_destroy(options);
-            rd::rd_kafka_AlterConsumerGroupOffsets_destroy(request);
-        }
-        let event = queue.event(REQUEST_MS + 1000).ok_or_else(|| wrong("no answer"))?;
-        event.error()?;
-        // SAFETY: the event is the result of the request above; what it returns lives as long as
-        // the event.
-        let code = unsafe {
-            let result = rd::rd_kafka_event_AlterConsumerGroupOffsets_result(event.raw());
-            let mut count = 0;
-            let groups = match result.is_null() {
-                true => return Err(wrong("an answer of another kind")),
-                false => rd::rd_kafka_AlterConsumerGroupOffsets_result_groups(result, &mut count),
-            };
-            if count == 0 {
-                return Err(wrong("an empty answer"));
-            }
-            let error = rd::rd_kafka_group_result_error(*groups);
-            if error.is_null() {
-                let list = rd::rd_kafka_group_result_partitions(*groups);
-                Partitions::from_raw(rd::rd_kafka_topic_partition_list_copy(list)).error()
-            } else {
-                Some(rd::rd_kafka_error_code(error))
-            }
-        };
-        code.map_or(Ok(()), |code| Err((code, words(code))))
+/// Commits offsets for the group of a client, within the bound.
+fn commit(client: &Arc<NativeClient>, offsets: &Partitions, milliseconds: i32) -> Result<(), (Code, String)> {
+    let queue = client.new_queue();
+    // SAFETY: client, list and queue are valid; the list is copied. An answer that comes after the
+    // queue was given back is dropped by librdkafka.
+    let code =
+        unsafe { rd::rd_kafka_commit_queue(client.raw(), offsets.raw(), queue.raw(), None, std::ptr::null_mut()) };
+    if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+        return Err((code, words(code)));
     }
+    let late = || (Code::RD_KAFKA_RESP_ERR__TIMED_OUT, "no coordinator has answered in time".to_owned());
+    let event = queue.event(milliseconds).ok_or_else(late)?;
+    event.error()?;
+    // SAFETY: the list belongs to the event, which is still here; it is copied.
+    let list = unsafe {
+        let list = rd::rd_kafka_event_topic_partition_list(event.raw());
+        if list.is_null() { list } else { rd::rd_kafka_topic_partition_list_copy(list) }
+    };
+    Partitions::from_raw(list).error().map_or(Ok(()), |code| Err((code, words(code))))
 }
 
 /// Passes on the errors that wait in a producer's main queue.
