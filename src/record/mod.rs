@@ -6,7 +6,6 @@
 //! figures can be computed.
 
 mod calibration;
-mod encoded;
 mod folder;
 pub mod hlog;
 mod model;

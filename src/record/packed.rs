@@ -18,7 +18,8 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
 use serde::{Deserialize, Serialize};
 
-use super::encoded::EncodedCounts;
+/// From 1 ns to 1 h, 3 significant digits: what others tell can be added to what was recorded here.
+const BOUNDS: (u64, u64, u8) = (1, 3_600_000_000_000, 3);
 
 /// A compressed histogram. The encoding is HdrHistogram's V2.
 #[derive(Debug, Clone)]
@@ -48,11 +49,8 @@ impl Packed {
 
     /// Adds it to a histogram of the same bounds.
     pub fn add_to(&self, all: &mut Histogram<u64>) {
-        let added = self.read(|bytes| EncodedCounts::of(bytes).is_some_and(|counts| counts.add_to(all)));
-        if !added {
-            // Equal bounds always add.
-            let _ = all.add(self.open());
-        }
+        // Equal bounds always add.
+        let _ = all.add(self.open());
     }
 
     /// The sum of some of the same bounds.
@@ -94,9 +92,10 @@ impl<'de> Deserialize<'de> for Packed {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let wrong = |e: &dyn std::fmt::Display| serde::de::Error::custom(format!("not a histogram: {e}"));
         let bytes = STANDARD.decode(String::deserialize(from)?).map_err(|e| wrong(&e))?;
-        if !EncodedCounts::of(&bytes).is_some_and(|counts| counts.each(|_, _| ())) {
-            // Of another layout, or broken.
-            let _: Histogram<u64> = Deserializer::new().deserialize(&mut &bytes[..]).map_err(|e| wrong(&e))?;
+        let read: Histogram<u64> = Deserializer::new().deserialize(&mut &bytes[..]).map_err(|e| wrong(&e))?;
+        let bounds = (read.low(), read.high(), read.sigfig());
+        if bounds != BOUNDS {
+            return Err(wrong(&format!("its bounds are {bounds:?}, those of the house {BOUNDS:?}")));
         }
         Ok(Self(HistogramBytes::Memory(bytes.into())))
     }
@@ -273,6 +272,24 @@ mod tests {
             for (key, packed) in histograms.into_all() {
                 prop_assert_eq!(&packed.open(), &model[&key]);
             }
+        }
+    }
+
+    /// What another process tells is taken as it was, and nothing that could not be added.
+    #[test]
+    fn what_cannot_be_added_is_refused() {
+        let mut own = house();
+        own.record(5).unwrap();
+        let text = serde_json::to_string(&Packed::of(&own)).unwrap();
+        assert_eq!(serde_json::from_str::<Packed>(&text).unwrap().open(), own);
+        let longer = Histogram::new_with_bounds(1, 7_200_000_000_000, 3).unwrap();
+        for (wrong, words) in [
+            (serde_json::to_string(&Packed::of(&longer)).unwrap(), "its bounds are (1, 7200000000000, 3)"),
+            (text[..20].to_owned() + "\"", "not a histogram: "),
+            ("\"?\"".into(), "not a histogram: "),
+        ] {
+            let said = serde_json::from_str::<Packed>(&wrong).unwrap_err().to_string();
+            assert!(said.contains(words), "{said}");
         }
     }
 

@@ -89,6 +89,19 @@ impl WorkloadResult {
             _ => self.ledger.lost,
         }
     }
+
+    /// Whether nobody receives what is sent, and nobody confirms it: what became of it is not known.
+    pub fn only_sends(&self) -> bool {
+        self.throughput.received.is_none()
+            && self.throughput.delivered == 0.0
+            && (self.ledger.expected, self.ledger.acked) == (0, 0)
+            && self.kept.is_none()
+    }
+
+    /// The rate that heads it: what was delivered, or, where that is nobody's to know, sent.
+    pub fn rate(&self) -> f64 {
+        if self.only_sends() { self.throughput.sent } else { self.throughput.delivered }
+    }
 }
 
 /// What came of the tries of one kind of intruder.
