@@ -28,6 +28,8 @@ pub struct ChosenAgent {
     /// When it was last heard of, and the longest silence of the trial.
     pub heard: Nanos,
     pub longest: Nanos,
+    /// When its latest two reports came.
+    reported: [Nanos; 2],
     /// Why it does not take part in the trial, and whether that is because it does not answer.
     pub refused: Option<String>,
     pub unreachable: bool,
@@ -57,6 +59,7 @@ impl ChosenAgent {
             replaces: None,
             heard: now(),
             longest: 0,
+            reported: [0; 2],
             refused: None,
             unreachable: false,
             stage: None,
@@ -91,6 +94,7 @@ impl ChosenAgent {
 
     pub fn report(&mut self, report: Report, at: Nanos) {
         self.hear(at);
+        self.reported = [self.reported[1], at];
         self.stage = self.stage.max(report.stage);
         self.progress = report.progress;
     }
@@ -100,8 +104,9 @@ impl ChosenAgent {
         keep(self.peers.entry(id).or_default(), exchange);
     }
 
-    pub fn silent(&self, at: Nanos) -> bool {
-        at.saturating_sub(self.heard) > SILENT
+    /// Until when it is known what it has. What it says first after it stood still is from before.
+    pub fn known(&self) -> Nanos {
+        self.reported[0]
     }
 
     pub fn read_clock(&mut self, exchange: Exchange) {
@@ -269,12 +274,23 @@ pub mod tests {
     }
 
     #[test]
+    fn what_is_said_first_after_a_pause_is_from_before() {
+        let mut it = agent();
+        let from = it.heard;
+        let mut report = |at| {
+            let (id, progress) = (String::new(), AgentProgress::default());
+            it.report(Report { id, trial: 1, stage: None, progress, peers: Vec::new() }, from + at * SECOND);
+            it.known()
+        };
+        assert_eq!([report(1), report(5), report(6)], [0, from + SECOND, from + 5 * SECOND]);
+    }
+
+    #[test]
     fn a_silence_is_remembered_and_an_agent_without_a_result_is_lost() {
         let mut it = agent();
         let from = it.heard;
         it.hear(from + 4 * SECOND);
         it.hear(from + 5 * SECOND);
-        assert!(!it.silent(from + 6 * SECOND) && it.silent(from + 9 * SECOND));
         assert_eq!(it.returned(from + 9 * SECOND).agent.state, AgentState::Lost { silent_s: 4.0, allowed: false });
     }
 }

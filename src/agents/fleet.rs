@@ -26,7 +26,8 @@ pub const LOOK: Duration = Duration::from_millis(5);
 const LEAD: Nanos = SECOND;
 /// While a trial is prepared, an agent that is silent for so long is gone.
 const GONE: Nanos = 10 * SECOND;
-/// A result is waited for as long as its agent is heard of, and for so long afterwards.
+/// The end of an agent's drain and its result are waited for as long as it is heard of, and for so
+/// long afterwards.
 const LOST: Nanos = 12 * SECOND;
 /// But no longer than this in all.
 const MOST: Nanos = 120 * SECOND;
@@ -129,6 +130,13 @@ pub(super) fn gone(state: &FleetState, agent: &ChosenAgent, at: Nanos) -> Option
         }
         _ => None,
     }
+}
+
+/// Whether something of an agent may still come. Nothing is heard of anybody while the control
+/// server is away, and a while after.
+fn awaited(state: &FleetState, agent: &ChosenAgent, at: Nanos) -> bool {
+    let heard = if state.away.is_some() { at } else { agent.heard.max(state.back) };
+    agent.accounts.is_none() && agent.refused.is_none() && at.saturating_sub(heard) < LOST
 }
 
 impl Fleet {
@@ -241,7 +249,8 @@ impl CoordinatorSide for Fleet {
         };
         AgentReports {
             counts: sums(&state.chosen),
-            sent_all: state.chosen.iter().all(|a| a.progress.sent_all || a.silent(at)),
+            sent_all: state.chosen.iter().all(|a| a.progress.sent_all || !awaited(&state, a, at)),
+            known: state.chosen.iter().filter(|a| awaited(&state, a, at)).map(ChosenAgent::known).min().unwrap_or(at),
             failed: state.chosen.iter().find_map(failed),
             sets: state.chosen.iter_mut().flat_map(|a| std::mem::take(&mut a.sets)).collect(),
         }
@@ -255,12 +264,7 @@ impl CoordinatorSide for Fleet {
         let until = now() + MOST;
         loop {
             let (state, at) = (self.state.lock(), now());
-            let waits = |a: &ChosenAgent| {
-                // Nothing is heard of anybody while the control server is away, and a while after.
-                let heard = if state.away.is_some() { at } else { a.heard.max(state.back) };
-                a.accounts.is_none() && a.refused.is_none() && at.saturating_sub(heard) < LOST
-            };
-            if at > until || !state.chosen.iter().any(waits) {
+            if at > until || !state.chosen.iter().any(|a| awaited(&state, a, at)) {
                 break;
             }
             drop(state);

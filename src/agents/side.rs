@@ -12,8 +12,10 @@ use crate::units::{Nanos, SECOND, now};
 
 use super::messages::Report;
 
-/// While it waits for the end of the drain an agent reports so often.
+/// While it waits for the end of the drain an agent reports so often what has come.
 const OFTEN: Nanos = 50_000_000;
+/// And so often that nothing has come.
+const NOTHING: Nanos = 200_000_000;
 /// How much longer than the drain an agent waits for word that it is over.
 const PATIENCE: Nanos = 10 * SECOND;
 
@@ -125,9 +127,10 @@ impl AgentSide for TrialLink {
         let mut state = self.lock();
         let flags = |p: &AgentProgress| (p.draining, p.sent_all, p.failed.is_some());
         let turned = flags(&state.progress) != flags(&progress);
-        let moved = progress.draining && state.progress != progress && now() - state.reported > OFTEN;
+        let pause = if state.progress == progress { NOTHING } else { OFTEN };
+        let due = progress.draining && now() - state.reported > pause;
         state.progress = progress;
-        if turned || moved {
+        if turned || due {
             self.changed.notify_one();
         }
         state.instructions

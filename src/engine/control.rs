@@ -149,10 +149,14 @@ impl TrialControl<'_> {
         let begun = now();
         while now() < drain_until && raw.failed.is_none() && self.setup.interrupt.count() < 2 {
             let sent_all = publishers.iter().all(ScopedJoinHandle::is_finished);
-            let (others_sent_all, told) = (self.exchange.borrow().others_sent_all, self.exchange.borrow().over);
+            let (others_sent_all, told, known) = {
+                let exchange = self.exchange.borrow();
+                (exchange.others_sent_all, exchange.over, exchange.known)
+            };
             // An agent does not know what the others have sent: it is told.
             let recovering = pending_events.recovering(raw);
-            if told || alone && drain.over(self.shared, (sent_all && others_sent_all, recovering), now()) {
+            let sent = (sent_all && others_sent_all, recovering);
+            if told || alone && drain.over(self.shared, sent, (now(), known)) {
                 break;
             }
             self.runtime.block_on(tokio::time::sleep(Duration::from_millis(5)));

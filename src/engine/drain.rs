@@ -54,8 +54,9 @@ impl DrainWatch {
     }
 
     /// Whether it is over at an instant; `sent_all` where every producer has ended, `recovering`
-    /// while what was done to the system is being undone.
-    pub fn over(&mut self, shared: &Shared, (sent_all, recovering): (bool, bool), at: Nanos) -> bool {
+    /// while what was done to the system is being undone. What other processes have is known until
+    /// `known`: who says nothing is not quiet.
+    pub fn over(&mut self, shared: &Shared, (sent_all, recovering): (bool, bool), (at, known): (Nanos, Nanos)) -> bool {
         let here = (shared.arrived(), shared.acked());
         if here != self.last {
             (self.last, self.since) = (here, at);
@@ -63,11 +64,12 @@ impl DrainWatch {
         if recovering {
             self.well = at;
         }
-        let silent = at - self.since;
+        let known = at.min(known);
+        let silent = known.saturating_sub(self.since);
         let complete = shared.complete(&self.expected);
         let bound = if self.network { QUIET_DISTURBED } else { QUIET };
         let quiet = !self.rejecting && !self.stores && silent > bound;
-        let waited = at - self.since.max(self.well);
+        let waited = known.saturating_sub(self.since.max(self.well));
         let given_up = shared.disturbed && !self.rejecting && waited > QUIET && shared.owed_is_here(&self.expected);
         sent_all && (complete || quiet) || given_up && waited > QUIET_DISTURBED
     }
@@ -83,6 +85,11 @@ mod tests {
     use super::*;
     use crate::measure::ledger::SequenceSet;
     use crate::units::SECOND;
+
+    /// In one process all is known.
+    fn both(at: Nanos) -> (Nanos, Nanos) {
+        (at, Nanos::MAX)
+    }
 
     fn numbers(numbers: std::ops::Range<u64>) -> SequenceSet {
         let mut set = SequenceSet::default();
@@ -116,8 +123,25 @@ mod tests {
     #[test]
     fn what_has_no_acknowledgement_is_given_up_after_a_silence() {
         let (shared, mut watch) = half_acknowledged();
-        assert!(!watch.over(&shared, (false, false), 10 * SECOND));
-        assert!(watch.over(&shared, (false, false), 10 * SECOND + 1));
+        assert!(!watch.over(&shared, (false, false), both(10 * SECOND)));
+        assert!(watch.over(&shared, (false, false), both(10 * SECOND + 1)));
+    }
+
+    /// Of a process that stands still nobody knows what it has: it may have more than it told.
+    #[test]
+    fn who_says_nothing_is_not_quiet() {
+        let (shared, mut watch) = half_acknowledged();
+        watch.stores = false;
+        let told = |known| (60 * SECOND, known);
+        assert!(!watch.over(&shared, (true, false), told(QUIET)));
+        assert!(watch.over(&shared, (true, false), told(QUIET + 1)));
+        // What comes after that is counted from when it is heard of.
+        shared.counters[0].arrived.store(200, std::sync::atomic::Ordering::Relaxed);
+        assert!(!watch.over(&shared, (true, false), told(59 * SECOND)));
+        assert!(!watch.over(&shared, (true, false), (70 * SECOND, 60 * SECOND + QUIET)));
+        assert!(watch.over(&shared, (true, false), (70 * SECOND, 61 * SECOND)));
+        watch.stores = true;
+        assert!(!watch.over(&shared, (false, false), (100 * SECOND, 70 * SECOND)), "given up by nobody's word");
     }
 
     /// A new leader delivers what was not acknowledged, and waits before it delivers again what a
@@ -128,20 +152,20 @@ mod tests {
         shared.counters[0].distinct.owe(0, &numbers(199..200));
         shared.counters[0].distinct.add(0, [numbers(600..1000)].iter());
         for second in 0..60 {
-            assert!(!watch.over(&shared, (false, false), second * SECOND), "{second} s");
+            assert!(!watch.over(&shared, (false, false), both(second * SECOND)), "{second} s");
         }
         assert!(shared.asked(), "so that members and producers tell");
         shared.counters[0].distinct.add(0, [numbers(199..200)].iter());
-        assert!(watch.over(&shared, (false, false), 60 * SECOND));
+        assert!(watch.over(&shared, (false, false), both(60 * SECOND)));
     }
 
     #[test]
     fn a_broker_that_starts_again_is_waited_for() {
         let (shared, mut watch) = half_acknowledged();
         for second in 0..60 {
-            assert!(!watch.over(&shared, (false, true), second * SECOND), "{second} s");
+            assert!(!watch.over(&shared, (false, true), both(second * SECOND)), "{second} s");
         }
-        assert!(!watch.over(&shared, (false, false), 69 * SECOND));
-        assert!(watch.over(&shared, (false, false), 69 * SECOND + 1));
+        assert!(!watch.over(&shared, (false, false), both(69 * SECOND)));
+        assert!(watch.over(&shared, (false, false), both(69 * SECOND + 1)));
     }
 }

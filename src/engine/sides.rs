@@ -129,6 +129,8 @@ pub struct AgentReports {
     pub counts: Vec<AgentCounts>,
     /// Whether the producers of all agents that live have ended.
     pub sent_all: bool,
+    /// Until when it is known of all of these what they have.
+    pub known: Nanos,
     /// Sets that came since the last time.
     pub sets: Vec<ToldSets>,
     /// An agent whose part failed: in which phase, and how.
@@ -288,6 +290,8 @@ pub struct CountExchange {
     told: Vec<u64>,
     /// Whether the agents' producers have ended; true where there are no agents.
     pub others_sent_all: bool,
+    /// Until when it is known what the agents have; for ever where there are none.
+    pub known: Nanos,
     /// Whether the coordinator has ended the drain.
     pub over: bool,
     /// Whether the measured phase ends now.
@@ -299,7 +303,12 @@ pub struct CountExchange {
 impl CountExchange {
     /// For a trial in which this process has that part.
     pub fn of(side: &TrialSide<'_>) -> Self {
-        Self { others_sent_all: !matches!(side, TrialSide::Coordinator(_)), ..Self::default() }
+        match side {
+            TrialSide::Coordinator(_) => Self::default(),
+            TrialSide::Alone | TrialSide::Agent(_) => {
+                Self { others_sent_all: true, known: Nanos::MAX, ..Self::default() }
+            }
+        }
     }
 
     /// Tells and hears. `own` is how far this process has come, but for its counts.
@@ -315,7 +324,7 @@ impl CountExchange {
                     counters.stored.store(counts.stored, Ordering::Relaxed);
                 }
                 heard.sets.iter().for_each(|sets| sets.add(shared));
-                self.others_sent_all = heard.sent_all;
+                (self.others_sent_all, self.known) = (heard.sent_all, heard.known);
                 self.failed = heard.failed;
             }
             TrialSide::Agent(agent) => {

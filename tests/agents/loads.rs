@@ -48,6 +48,25 @@ fn the_coordinator_pauses_and_restarts_the_system_and_agents_note_the_outage() {
     assert_eq!(ledger(&it, ["scheduled"]), [5000]);
 }
 
+/// A client that gives up where its server ends is no failure of the agent that has it: it is the
+/// coordinator that ends the server, and each agent knows when.
+#[test]
+fn a_server_that_the_scenario_ends_is_no_failure_of_an_agent() {
+    let Some((_, _)) = needs::nats_server() else { return };
+    let (control, spool) = (Control::start(), tempfile::tempdir().unwrap());
+    let _agents = agents(&control.url, 2, spool.path());
+    let bench = Bench::new("pattern = \"fan-out\"\nproducers = 2\nconsumers = 2\nload.rate = \"300/s\"", 1.5);
+    bench.system("nats", "options = { client = \"wire\" }");
+    bench.add("[[event]]\nat = \"700ms\"\naction = \"kill\"\n");
+    let output = bench.with(&control.url, 2).args(["--set", "run.drain=2s"]).output().unwrap();
+    let it = trial(&output);
+    assert_eq!(it["outcome"]["status"], "complete", "{}", words(&output));
+    assert_eq!(came(&it), ["delivered"; 2], "{}", words(&output));
+    assert_eq!(it["faults"][0]["action"], "kill", "{}", it["faults"]);
+    let [scheduled, delivered] = ledger(&it, ["scheduled", "delivered"]);
+    assert!(scheduled == 450 && (1..900).contains(&delivered), "{delivered} of both groups");
+}
+
 #[test]
 fn a_consumer_that_events_are_about_comes_and_goes_at_its_agent() {
     let bench = Bench::new("pattern = \"queue-group\"\nconsumers = 3\nload.rate = \"900/s\"", 3.0);
@@ -132,7 +151,17 @@ fn a_backlog_is_stored_once_and_read_while_all_publish() {
                     delivery = { backlog = 3000, replay-after = \"300ms\" }";
     let bench = streams(workload, 2.0);
     let alone = trial(&bench.run(&[]));
-    let it = together(&bench, 3);
+    let (control, spool) = (Control::start(), tempfile::tempdir().unwrap());
+    let _agents = agents(&control.url, 3, spool.path());
+    let listener = Listener::at(&control.url);
+    let (run, system) = listener.begun(|| bench.with(&control.url, 3).spawn().unwrap());
+    listener.all_send(3);
+    // All of it is there before anything is published.
+    let stored = Listener::at(&system).stored_in_streams();
+    assert!((3000..=3000 + 1980).contains(&stored), "one agent stores the backlog, and not each: {stored}");
+    let output = run.wait_with_output().unwrap();
+    let it = trial(&output);
+    assert_eq!((it["outcome"]["status"].as_str(), came(&it).len()), (Some("complete"), 3), "{}", words(&output));
     assert_eq!(owed(&it), owed(&alone));
     assert_eq!(ledger(&it, ["lost", "duplicated", "foreign"]), [0, 0, 0]);
     let replay = &it["workloads"][0]["replay"];
@@ -167,6 +196,10 @@ fn who_has_no_right_gets_in_at_no_agent() {
     assert!(tries > 4 && refused == tries && let_in == 0 && foreign == 0, "{tries} tries, {refused} refused");
     let promised = it["workloads"][0]["promises"].as_array().unwrap();
     assert!(promised.iter().any(|p| p["promised"] == "intruders stay out" && p["kept"] == true), "{promised:?}");
+    // Of more than four tries one agent has made the third, which is with a password.
+    let who: Vec<&str> =
+        it["workloads"][0]["intrusions"].as_array().unwrap().iter().map(|i| i["who"].as_str().unwrap()).collect();
+    assert!(who.contains(&"with a wrong password"), "each agent knows who is not to get in: {who:?}");
 }
 
 #[test]

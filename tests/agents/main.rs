@@ -75,6 +75,7 @@ fn one_producer_is_divided_over_all_agents() {
     let output = bench.with(&control.url, 3).output().unwrap();
     let together = trial(&output);
     assert_eq!(owed(&together), owed(&alone), "{}", words(&output));
+    assert_eq!(samples(&together, "e2e"), samples(&alone, "e2e"), "of the messages of each agent");
     let parts = together["agents"].as_array().unwrap();
     let shares: Vec<u64> = parts.iter().map(|a| a["scheduled"].as_u64().unwrap()).collect();
     assert!(shares.iter().max().unwrap() - shares.iter().min().unwrap() <= 1, "{shares:?}");

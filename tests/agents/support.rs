@@ -191,6 +191,40 @@ impl Listener {
         Self { runtime, client }
     }
 
+    /// Starts a run, and waits until a trial begins: at which address its system is.
+    pub fn begun(&self, start: impl FnOnce() -> Child) -> (Child, String) {
+        self.runtime.block_on(async {
+            let mut told = self.client.subscribe("msgbench.default.agent.*").await.unwrap();
+            self.client.flush().await.unwrap();
+            let run = start();
+            let end = Instant::now() + BOUND;
+            loop {
+                let left = end.saturating_duration_since(Instant::now());
+                let message = tokio::time::timeout(left, told.next()).await.expect("a trial begins").unwrap();
+                let command: Value = serde_json::from_slice(&message.payload).unwrap();
+                if command["command"] == "begin" {
+                    return (run, command["order"]["url"].as_str().unwrap().to_owned());
+                }
+            }
+        })
+    }
+
+    /// How many messages are in the streams of a server.
+    pub fn stored_in_streams(&self) -> u64 {
+        self.runtime.block_on(async {
+            let ask = async |subject: String| -> Value {
+                let answer = self.client.request(subject, "".into()).await.unwrap();
+                serde_json::from_slice(&answer.payload).unwrap()
+            };
+            let mut all = 0;
+            for name in ask("$JS.API.STREAM.NAMES".into()).await["streams"].as_array().unwrap() {
+                let info = ask(format!("$JS.API.STREAM.INFO.{}", name.as_str().unwrap())).await;
+                all += info["state"]["messages"].as_u64().unwrap();
+            }
+            all
+        })
+    }
+
     /// Waits until all of so many agents have sent messages.
     pub fn all_send(&self, agents: usize) {
         self.runtime.block_on(async {
@@ -222,15 +256,6 @@ impl Listener {
                 }
             }
         })
-    }
-
-    /// Says hello for an agent that there is not.
-    pub fn pretend(&self, hello: &Value) {
-        let payload = serde_json::to_vec(hello).unwrap();
-        self.runtime.block_on(async {
-            self.client.publish("msgbench.default.hello", payload.into()).await.unwrap();
-            self.client.flush().await.unwrap();
-        });
     }
 
     /// Is an agent that says hello, agrees to everything and does nothing, until a run has ended.
