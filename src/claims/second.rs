@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use super::file::{ClaimsFile, SecondTable};
 use super::result::{ClaimWord, SecondResult};
 use super::rule::{RuleError, signed};
-use super::set::Form;
 use crate::plan::gate::Comparator;
 use crate::plan::metric::Unit;
 use crate::plan::problem::{Problem, Problems, suggest};
@@ -23,13 +22,6 @@ pub struct SecondMethod {
     /// How long it may take.
     pub within: Span,
     pub full_only: bool,
-}
-
-impl SecondMethod {
-    /// Whether a form has it.
-    pub fn is_in(&self, form: Form) -> bool {
-        form == Form::Full || !self.full_only
-    }
 }
 
 /// What a second method has said, or why it has said nothing.

@@ -108,6 +108,13 @@ impl Condition {
     }
 }
 
+impl SecondMethod {
+    /// Whether a form has it.
+    pub fn is_in(&self, form: Form) -> bool {
+        form == Form::Full || !self.full_only
+    }
+}
+
 impl Measure {
     /// Whether a form has it.
     pub fn is_in(&self, form: Form) -> bool {

@@ -287,8 +287,8 @@ impl Admin {
     /// processes have members of it (`shared`), one of them may have set the same before, and
     /// joined.
     ///
-    /// librdkafka's request for this among those of administration ended the process (an assertion
-    /// of `rd_kafka_enq_once_del_source_return`) where a coordinator answered after it was given up.
+    /// librdkafka's request of administration for this ended the process (an assertion of
+    /// `rd_kafka_enq_once_del_source_return`) where a coordinator answered after it was given up.
     pub(super) fn position(
         &self,
         group: &str,

@@ -90,7 +90,7 @@ impl WorkloadResult {
         }
     }
 
-    /// Whether nobody receives what is sent, and nobody confirms it: what became of it is not known.
+    /// Whether nobody receives what is sent and nobody confirms it: what became of it is not known.
     pub fn only_sends(&self) -> bool {
         self.throughput.received.is_none()
             && self.throughput.delivered == 0.0
