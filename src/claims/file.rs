@@ -85,6 +85,9 @@ pub struct SecondTable {
     pub command: Vec<String>,
     /// How long it may take. Default: "60s".
     pub within: Option<Span>,
+    /// Whether the quick form leaves it out. Default: false.
+    #[serde(default)]
+    pub full_only: bool,
 }
 
 /// Where a message is when it is acknowledged.

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use super::file::{ClaimsFile, SecondTable};
 use super::result::{ClaimWord, SecondResult};
 use super::rule::{RuleError, signed};
+use super::set::Form;
 use crate::plan::gate::Comparator;
 use crate::plan::metric::Unit;
 use crate::plan::problem::{Problem, Problems, suggest};
@@ -21,6 +22,14 @@ pub struct SecondMethod {
     pub command: Vec<String>,
     /// How long it may take.
     pub within: Span,
+    pub full_only: bool,
+}
+
+impl SecondMethod {
+    /// Whether a form has it.
+    pub fn is_in(&self, form: Form) -> bool {
+        form == Form::Full || !self.full_only
+    }
 }
 
 /// What a second method has said, or why it has said nothing.
@@ -127,6 +136,7 @@ pub(super) fn methods(file: &ClaimsFile, problems: &mut Problems) -> Vec<SecondM
         by: s.by.clone(),
         command: s.command.clone(),
         within: s.within.unwrap_or(Span::secs(60)),
+        full_only: s.full_only,
     };
     file.second.iter().map(method).collect()
 }

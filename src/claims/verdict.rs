@@ -15,6 +15,8 @@ use crate::units::Span;
 
 /// Probability of a false verdict among all tests of a report.
 const ALPHA: f64 = 0.05;
+/// Why the quick form has nothing of something.
+const ONLY_FULL: &str = "only in the full form";
 
 /// What claims are held to.
 #[derive(Debug, Clone, Default)]
@@ -36,7 +38,7 @@ pub fn judge(set: &ClaimSet, only: &[u32], form: Form, evidence: &ClaimFindings)
         let of = |rule: &Rule| {
             let left_out = |name: &str| set.measure(name).is_some_and(|m| !m.is_in(form));
             if rule.operands().into_iter().filter_map(|o| o.measure.as_deref()).any(left_out) {
-                return RuleResult::open(rule, "only in the full form".into());
+                return RuleResult::open(rule, ONLY_FULL.into());
             }
             let mut result = judge::held(rule, records);
             let gone = rule.operands().into_iter().filter_map(|o| o.measure.as_ref()).find_map(|m| missing.get(m));
@@ -164,8 +166,10 @@ fn result(
             .second
             .iter()
             .map(|rule| {
-                let by = set.seconds.iter().find(|s| s.name == rule.method).map_or("", |s| &s.by);
-                rule.held(by, verdict, second.get(&rule.method))
+                let method = set.seconds.iter().find(|s| s.name == rule.method);
+                let left_out = Err(ONLY_FULL.to_owned());
+                let found = second.get(&rule.method).or(method.filter(|m| !m.is_in(form)).map(|_| &left_out));
+                rule.held(method.map_or("", |s| &s.by), verdict, found)
             })
             .collect(),
         note: claim.note.clone(),
@@ -269,6 +273,17 @@ mod tests {
         let quick = judged(&left_out, &[7], Form::Quick);
         assert_eq!(quick.claims[0].verdict, ClaimWord::Undecided);
         assert!(quick.claims[0].reason.contains("only in the full form"), "{quick:?}");
+    }
+
+    /// A second method of the full form alone is not missed in the quick one.
+    #[test]
+    fn a_second_method_may_be_left_out_of_the_quick_form() {
+        let claim = last("second = [\"probe < 5ms\"]\nholds = [\"e2e.p99 of reference < 1us\"]");
+        let text = claim + "\n[[second]]\nname = \"probe\"\nby = \"a probe\"\ncommand = [\"true\"]\nfull-only = true\n";
+        let missing = |form| judged(&text, &[7], form).claims[0].second[0].missing.clone().unwrap();
+        assert_eq!((missing(Form::Quick), missing(Form::Full)), ("only in the full form".into(), "not run".into()));
+        let set = super::super::sample::of_text(&text);
+        assert!(!set.seconds[0].is_in(Form::Quick) && set.seconds[0].is_in(Form::Full));
     }
 
     /// What is open says what would decide it.

@@ -134,7 +134,8 @@ impl ClaimsFileArgs {
     /// The second methods that the chosen claims ask.
     fn seconds<'a>(&self, set: &'a ClaimSet) -> Vec<&'a SecondMethod> {
         let names: BTreeSet<&str> = self.chosen(set).flat_map(|c| &c.second).map(|rule| rule.method.as_str()).collect();
-        set.seconds.iter().filter(|s| names.contains(s.name.as_str())).collect()
+        let asked = |s: &&SecondMethod| names.contains(s.name.as_str()) && s.is_in(self.form());
+        set.seconds.iter().filter(asked).collect()
     }
 }
 

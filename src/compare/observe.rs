@@ -50,7 +50,7 @@ pub fn metrics(result: &WorkloadResult, several: bool, quantiles: &[f64]) -> Vec
             add(Quantity::Latency(kind.clone(), Statistic::Max));
         }
     }
-    add(Quantity::Throughput("delivered".into()));
+    add(Quantity::Throughput(if result.only_sends() { "sent" } else { "delivered" }.into()));
     for field in ["lost", "duplicated", "reordered", "unanswered", "dead_lettered"] {
         add(Quantity::Ledger(field.into()));
     }
@@ -84,7 +84,7 @@ pub fn default_primary(heads: Option<&'static str>, quantity: &Quantity) -> bool
         Quantity::Latency(kind, Statistic::Quantile(q)) => {
             heads.is_some_and(|name| name == kind) && [0.5, 0.99].iter().any(|d| (d - q).abs() < 1e-9)
         }
-        Quantity::Throughput(field) => field == "delivered",
+        Quantity::Throughput(field) => field == "delivered" || field == "sent",
         _ => false,
     }
 }

@@ -63,28 +63,42 @@ kafka() {
     java ${KAFKA_HEAP_OPTS:--Xmx512m} "-Dlog4j2.configurationFile=$dir/log.properties" -cp "$home/libs/*" "$@"
 }
 
-# A broker with default settings; its data are in the folder that is named, else in one of its own.
-kafka_broker() {
+kafka_here() {
     home=${MSGBENCH_KAFKA_HOME:-}
     [ -d "$home/libs" ] || missing "Kafka is not here: set MSGBENCH_KAFKA_HOME"
     command -v java >"$dir/java" || missing "java is not here"
-    at=$(port)
-    other=$(port)
     printf 'rootLogger.level = error\n' >"$dir/log.properties"
-    cat >"$dir/server.properties" <<EOF
+}
+
+# Default settings of a node at the ports `at` and `other`: its number, all voters, the folder of its
+# data, copies of what the cluster keeps for itself.
+kafka_settings() {
+    cat <<EOF
 process.roles=broker,controller
-node.id=1
+node.id=$1
 listeners=PLAINTEXT://127.0.0.1:$at,CONTROLLER://127.0.0.1:$other
 advertised.listeners=PLAINTEXT://127.0.0.1:$at
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 controller.listener.names=CONTROLLER
-controller.quorum.voters=1@127.0.0.1:$other
-log.dirs=${1:-$dir/data}
-offsets.topic.replication.factor=1
+controller.quorum.voters=$2
+log.dirs=$3
+offsets.topic.replication.factor=$4
 EOF
+}
+
+kafka_format() {
     java $SHORT_LIVED "-Dlog4j2.configurationFile=$dir/log.properties" -cp "$home/libs/*" \
-        kafka.tools.StorageTool format -t AAAAAAAAAAAAAAAAAAAAAA -c "$dir/server.properties" >"$dir/format.log" 2>&1 ||
+        kafka.tools.StorageTool format -t AAAAAAAAAAAAAAAAAAAAAA -c "$1" >"$dir/format.log" 2>&1 ||
         { tail -1 "$dir/format.log"; exit 1; }
+}
+
+# A broker with default settings; its data are in the folder that is named, else in one of its own.
+kafka_broker() {
+    kafka_here
+    at=$(port)
+    other=$(port)
+    kafka_settings 1 "1@127.0.0.1:$other" "${1:-$dir/data}" 1 >"$dir/server.properties"
+    kafka_format "$dir/server.properties"
     kafka_start
 }
 

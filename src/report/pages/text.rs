@@ -152,7 +152,8 @@ fn short_table(record: &Record, answer: &Answer<'_>) -> TextTable {
     if !rate {
         heads.extend([">typical", &tail]);
     }
-    heads.extend([">delivered/s", ">lost", ">twice", ">trials", ""]);
+    let taken = answer.sides.iter().all(AnswerSide::only_sends);
+    heads.extend([if taken { ">sent/s" } else { ">delivered/s" }, ">lost", ">twice", ">trials", ""]);
     let mut table = TextTable::new("", &heads);
     for case in &record.plan.cases {
         for (index, workload) in case.workloads.iter().enumerate() {
@@ -165,9 +166,12 @@ fn short_table(record: &Record, answer: &Answer<'_>) -> TextTable {
             if !rate {
                 row.extend([figure(&side.typical), figure(&side.tail)]);
             }
-            let rates = side.used.iter().filter_map(|t| Some(t.workloads.get(index)?.throughput.delivered)).collect();
+            let rates = side.used.iter().filter_map(|t| Some(t.workloads.get(index)?.rate())).collect();
             row.push(view::or_dash(view::median_f64(rates), count));
-            let sum = |of: fn(&WorkloadResult) -> u64| side.complete().map(of).sum::<u64>().to_string();
+            let sum = |of: fn(&WorkloadResult) -> u64| match side.only_sends() {
+                true => "-".into(),
+                false => side.complete().map(of).sum::<u64>().to_string(),
+            };
             row.extend([sum(WorkloadResult::lost), sum(|w| w.ledger.duplicated)]);
             row.push(format!("{}/{}", side.used.len(), record.plan.trials));
             let (_, grade) = validity(&side.all);

@@ -31,7 +31,7 @@ fn figure_parts(trial: &Trial, case: Option<&Case>) -> Vec<String> {
     let rate = case.and_then(|c| c.workloads.first()).is_some_and(without_schedule);
     if let Some(w) = trial.workloads.first() {
         if rate {
-            parts.push(format!("{}/s", count(w.throughput.delivered)));
+            parts.push(format!("{}/s", count(w.rate())));
         }
         for (q, name) in [(0.5, "p50"), (0.99, "p99")] {
             let found = w.headline().filter(|_| !rate).map(|(_, l)| l);
@@ -45,7 +45,7 @@ fn figure_parts(trial: &Trial, case: Option<&Case>) -> Vec<String> {
             }
         }
     }
-    if !trial.workloads.is_empty() {
+    if trial.workloads.iter().any(|w| !w.only_sends()) {
         let lost: u64 = trial.workloads.iter().map(WorkloadResult::lost).sum();
         parts.push(format!("lost {}", digits(lost)));
     }

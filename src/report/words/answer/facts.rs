@@ -23,7 +23,7 @@ pub(super) fn table(context: &AnswerContext<'_>) -> TextTable {
         }
     };
     add("Lost / twice / out of order", &|s| {
-        s.complete().next()?;
+        s.complete().next().filter(|_| !s.only_sends())?;
         let l = s.ledger();
         Some(format!("{} / {} / {}", digits(s.lost()), digits(l.duplicated), digits(l.reordered)))
     });
@@ -38,13 +38,14 @@ pub(super) fn table(context: &AnswerContext<'_>) -> TextTable {
         median_f64(memory).filter(|b| *b > 0.0).map(mebibytes)
     });
     let delivered = |s: &AnswerSide<'_>| {
-        let rates = s.used.iter().filter_map(|t| Some(t.workloads.get(s.workload)?.throughput.delivered)).collect();
+        let rates = s.used.iter().filter_map(|t| Some(t.workloads.get(s.workload)?.rate())).collect();
         median_f64(rates)
     };
     // Where all deliver what is offered, the row says nothing.
     let all: Vec<f64> = context.sides.iter().filter_map(delivered).collect();
     if all.iter().any(|v| (v / all[0] - 1.0).abs() > 0.01) {
-        add("Delivered a second", &|s| delivered(s).map(count));
+        let taken = context.sides.iter().all(|s| s.only_sends());
+        add(if taken { "Sent a second" } else { "Delivered a second" }, &|s| delivered(s).map(count));
     }
     if context.record.plan.search.is_none() {
         add("Highest rate that it kept up with", &|s| highest(context, s));

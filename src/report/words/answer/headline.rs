@@ -79,6 +79,7 @@ fn first_words(side: &AnswerSide<'_>) -> String {
         };
     }
     match (figure.measured, side.kind) {
+        (Measured::Rate, _) if side.only_sends() => format!("{name} takes {}", figure.words()),
         (Measured::Rate, _) => format!("{name} delivers {}", figure.words()),
         (_, _) if figure.value.is_infinite() => format!("{name} {}", most_never(side)),
         _ if side.plan().connects() => format!("{name} gives a new client its first message in {}", figure.words()),

@@ -13,6 +13,9 @@ pub(super) fn losses(context: &AnswerContext<'_>) -> String {
     if told.is_empty() {
         return "No trial ran to its end: what became of the messages is not known.".into();
     }
+    if told.iter().all(|s| s.only_sends()) {
+        return "Nobody receives them and nobody confirms them: what became of the messages is not known.".into();
+    }
     if told.iter().any(|s| s.plan().target.is_some()) {
         return told.iter().map(|s| answered(s)).collect::<Vec<_>>().join(" ");
     }

@@ -90,6 +90,7 @@ impl<'a> AnswerContext<'a> {
     fn row(&self, x: &AnswerSide<'_>, y: &AnswerSide<'_>) -> Option<&'a ComparisonRow> {
         let metric = match x.typical.as_ref()?.measured {
             Measured::Time => format!("{}.p50", x.kind),
+            Measured::Rate if x.only_sends() => "throughput.sent".into(),
             Measured::Rate => "throughput.delivered".into(),
         };
         let workload = &x.plan().name;

@@ -50,7 +50,12 @@ impl Answer<'_> {
             SAME_AGENT => ("message from an agent to itself", "takes"),
             _ => ("message", "takes"),
         };
-        let typical = if rate { "Messages delivered a second".into() } else { format!("A typical {noun} {verb}") };
+        let taken = self.sides.iter().any(AnswerSide::only_sends);
+        let typical = match rate {
+            true if taken => "Messages taken from the producers a second".into(),
+            true => "Messages delivered a second".into(),
+            false => format!("A typical {noun} {verb}"),
+        };
         let nouns = if kind == SAME_AGENT { "messages from an agent to itself".into() } else { format!("{noun}s") };
         let tail = format!("{} {nouns} takes longer than", one_in(self.tail));
         if self.sides.iter().any(|s| s.capacity.is_some()) {

@@ -188,13 +188,19 @@ impl<'a> AnswerSide<'a> {
         };
         let (mut typical, mut last) = (at(0.5), at(tail));
         if without_schedule(case.workloads.get(workload)?) {
-            let rates: Vec<f64> = results.iter().map(|r| r.throughput.delivered).collect();
+            let rates: Vec<f64> = results.iter().map(|r| r.rate()).collect();
             (typical, last) = (RunFigure::of(&rates, Measured::Rate, false), None);
         }
         let capacity = capacity(record, case);
         let loads = record.plan.search.as_ref().map(|s| words::loads(record, s, &case.id)).unwrap_or_default();
         let label = words::search_of(record, &case.id).map_or(spec.name.as_str(), |s| words::name(record, s));
         Some(Self { spec, label, case, workload, all, used, partial, kind, typical, tail: last, capacity, loads })
+    }
+
+    /// Whether nobody receives or confirms what it is sent.
+    pub fn only_sends(&self) -> bool {
+        let mut all = self.used.iter().filter_map(|t| t.workloads.get(self.workload)).peekable();
+        all.peek().is_some() && all.all(WorkloadResult::only_sends)
     }
 
     /// Its name beside the others.

@@ -3,8 +3,8 @@
 use super::*;
 use crate::compare::sample::{A, B, C, by_agents, record};
 use crate::plan::facts::{Delivery, Durability};
-use crate::plan::{Action, Keep, NodeChoice, Pattern, PlannedEvent, ServiceTarget};
-use crate::record::{Check, Kept, Outcome, Promise, TailDoubt, sample};
+use crate::plan::{Action, Keep, Load, NodeChoice, Pattern, PlannedEvent, ServiceTarget};
+use crate::record::{Check, Kept, Ledger, Outcome, Promise, TailDoubt, Throughput, sample};
 use crate::units::Span;
 
 /// What a reader sees first, as lines.
@@ -221,6 +221,34 @@ fn one_trial_that_counts_is_an_answer() {
     assert_eq!(a.failure_of("reference"), Some("reference failed in measure: gone."));
     r.trials.clear();
     assert!(of(&r).is_none());
+}
+
+/// Where nobody receives or confirms, the rate is that of sending, and no loss is denied.
+#[test]
+fn what_is_only_sent_is_not_said_to_be_delivered() {
+    let mut r = record(&A, &B);
+    for case in &mut r.plan.cases {
+        case.workloads[0].load = Load::Unthrottled { window: 0 };
+        case.workloads[0].topology.groups = 0;
+    }
+    for t in &mut r.trials {
+        let per_second = if t.case == "nats" { 800_000.0 } else { 200_000.0 } + f64::from(t.round);
+        let w = &mut t.workloads[0];
+        w.latency.clear();
+        w.throughput = Throughput { sent: per_second, ..Throughput::default() };
+        w.ledger = Ledger { sent: per_second as u64, ..Ledger::default() };
+    }
+    let a = of(&r).unwrap();
+    assert!(a.headline.starts_with("nats takes 800k/s, reference 200k/s, 4.0 times less"), "{}", a.headline);
+    assert!(!read(&r).contains("eliver") && !read(&r).contains("lost"), "{}", read(&r));
+    assert!(a.losses.contains("is not known"), "{}", a.losses);
+    // What is confirmed is the rate again.
+    for t in &mut r.trials {
+        t.workloads[0].ledger.acked = t.workloads[0].ledger.sent;
+        t.workloads[0].throughput.delivered = t.workloads[0].throughput.sent / 2.0;
+    }
+    let headline = of(&r).unwrap().headline;
+    assert!(headline.starts_with("nats delivers 400k/s"), "{headline}");
 }
 
 /// A percentile that hangs on a few slow spells is marked, and lowers the confidence.
