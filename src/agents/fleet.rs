@@ -292,3 +292,55 @@ fn start_all(all: &mut [ChosenAgent], at: Nanos) -> Vec<Nanos> {
     };
     all.iter_mut().map(start).collect()
 }
+
+#[cfg(test)]
+pub mod tests {
+    use super::super::chosen::tests::agent;
+    use super::super::messages::Report;
+    use super::*;
+    use crate::engine::AgentProgress;
+
+    /// Without a connection.
+    pub fn fleet(agents: AgentsPlan) -> Fleet {
+        let options =
+            FleetOptions { control: ControlServer::default(), fleet: String::new(), agents, wait: Duration::ZERO };
+        Fleet {
+            state: SharedState::default(),
+            commands: None,
+            thread: None,
+            run: String::new(),
+            plan: String::new(),
+            options,
+            interrupt: Interrupt::default(),
+            told: std::sync::Mutex::default(),
+        }
+    }
+
+    /// An agent that reported at these instants.
+    fn reported(sent_all: bool, at: [Nanos; 2]) -> ChosenAgent {
+        let mut it = agent();
+        it.heard = 0;
+        for at in at {
+            let progress = AgentProgress { draining: sent_all, sent_all, ..AgentProgress::default() };
+            it.report(Report { id: String::new(), trial: 1, stage: None, progress, peers: Vec::new() }, at);
+        }
+        it
+    }
+
+    #[test]
+    fn an_agent_that_stands_still_is_neither_done_nor_quiet_until_it_is_lost() {
+        let (fleet, at) = (fleet(AgentsPlan::any(2)), now());
+        let heard = |still: [Nanos; 2]| {
+            let before = [2 * SECOND, SECOND].map(|ago| at - ago);
+            fleet.state.lock().chosen = vec![reported(true, before), reported(false, still.map(|ago| at - ago))];
+            let all = fleet.exchange(Instructions::default());
+            (all.sent_all, all.known)
+        };
+        assert_eq!(heard([6 * SECOND, 5 * SECOND]), (false, at - 6 * SECOND));
+        // It went on a moment ago.
+        assert_eq!(heard([9 * SECOND, SECOND]), (false, at - 9 * SECOND));
+        assert_eq!(heard([LOST + SECOND, LOST]), (true, at - 2 * SECOND), "of those that live");
+        fleet.state.lock().away = Some(at);
+        assert_eq!(heard([LOST + SECOND, LOST]), (false, at - LOST - SECOND), "nothing can be heard of it");
+    }
+}

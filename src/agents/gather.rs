@@ -259,6 +259,28 @@ mod tests {
     }
 
     #[test]
+    fn who_was_not_heard_of_lately_or_is_not_of_use_is_not_free() {
+        let fleet = super::super::fleet::tests::fleet(AgentsPlan::any(2));
+        let seen = [
+            (hello("e", &[]), 0),
+            (hello("d", &[]), FRESH - SECOND),
+            (hello("gone", &[]), FRESH),
+            (Hello { taken: Some("another run".into()), ..hello("taken", &[]) }, 0),
+            (Hello { version: "0.0.1".into(), ..hello("old", &[]) }, 0),
+            (Hello { protocol: PROTOCOL + 1, ..hello("new", &[]) }, 0),
+            (hello("refused", &[]), 0),
+        ];
+        let at = now();
+        let seen = seen.map(|(hello, ago)| (hello.id.clone(), SeenAgent { hello, at: at - ago }));
+        fleet.state.lock().seen.extend(seen);
+        let names = |free: Vec<Hello>| free.into_iter().map(|h| h.name).collect::<Vec<_>>();
+        assert_eq!(names(fleet.free(&[("refused".into(), "busy".into())])), ["d", "e"]);
+        let share = fleet.options.agents.share(0);
+        fleet.state.lock().chosen.push(ChosenAgent::new(hello("e", &[]), share));
+        assert_eq!(names(fleet.free(&[])), ["d", "refused"]);
+    }
+
+    #[test]
     fn each_number_has_an_agent_of_its_label() {
         let all = || {
             vec![

@@ -369,3 +369,14 @@ fn counted(counters: &WorkloadCounters) -> AgentCounts {
         stored: get(&counters.stored),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_nobody_else_is_nobody_is_waited_for() {
+        let it = CountExchange::of(&TrialSide::Alone);
+        assert_eq!((it.others_sent_all, it.known), (true, Nanos::MAX));
+    }
+}
