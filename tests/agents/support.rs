@@ -192,7 +192,7 @@ impl Listener {
     }
 
     /// Starts a run, and waits until a trial begins: at which address its system is.
-    pub fn begun(&self, start: impl FnOnce() -> Child) -> (Child, String) {
+    pub fn begun<T>(&self, start: impl FnOnce() -> T) -> (T, String) {
         self.runtime.block_on(async {
             let mut told = self.client.subscribe("msgbench.default.agent.*").await.unwrap();
             self.client.flush().await.unwrap();
