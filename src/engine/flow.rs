@@ -113,12 +113,16 @@ impl DeliveryCounts {
                 (false, true) => vec![Cow::Borrowed(&s.answers)],
                 (false, false) => vec![Cow::Borrowed(&s.acks)],
             };
+            let seen: Vec<_> = seen.into_iter().map(|seen| (seen.end(), seen)).collect();
             let mut from = s.base;
             for k in 0..n {
                 let to = from + at(&s.scheduled_by_interval, k);
+                if to == from {
+                    continue;
+                }
                 flow.due[k] += copies * (to - from);
-                for seen in &seen {
-                    let coming = to.min(s.range.1).saturating_sub(from.max(seen.end()));
+                for (end, seen) in &seen {
+                    let coming = to.min(s.range.1).saturating_sub(from.max(*end));
                     flow.owed[k] += seen.count(from, to) + if open { coming } else { 0 };
                 }
                 from = to;
