@@ -152,8 +152,9 @@ fn short_table(record: &Record, answer: &Answer<'_>) -> TextTable {
     if !rate {
         heads.extend([">typical", &tail]);
     }
-    let taken = answer.sides.iter().all(AnswerSide::only_sends);
-    heads.extend([if taken { ">sent/s" } else { ">delivered/s" }, ">lost", ">twice", ">trials", ""]);
+    // Beside what is only sent, what others confirm was taken, too.
+    let taken = answer.sides.iter().any(AnswerSide::only_sends);
+    heads.extend([if taken { ">taken/s" } else { ">delivered/s" }, ">lost", ">twice", ">trials", ""]);
     let mut table = TextTable::new("", &heads);
     for case in &record.plan.cases {
         for (index, workload) in case.workloads.iter().enumerate() {

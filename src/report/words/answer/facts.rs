@@ -44,8 +44,8 @@ pub(super) fn table(context: &AnswerContext<'_>) -> TextTable {
     // Where all deliver what is offered, the row says nothing.
     let all: Vec<f64> = context.sides.iter().filter_map(delivered).collect();
     if all.iter().any(|v| (v / all[0] - 1.0).abs() > 0.01) {
-        let taken = context.sides.iter().all(|s| s.only_sends());
-        add(if taken { "Sent a second" } else { "Delivered a second" }, &|s| delivered(s).map(count));
+        let taken = context.sides.iter().any(|s| s.only_sends());
+        add(if taken { "Taken a second" } else { "Delivered a second" }, &|s| delivered(s).map(count));
     }
     if context.record.plan.search.is_none() {
         add("Highest rate that it kept up with", &|s| highest(context, s));
