@@ -3,13 +3,14 @@
 
 use std::time::{Duration, Instant};
 
-use msgbench::driver::{Driver, Start};
-use rdkafka::TopicPartitionList;
+use msgbench::driver::{Driver, Start, Target};
+use msgbench::plan::AgentShare;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::{Offset, TopicPartitionList};
 use serde_json::{Value, json};
 
-use super::support::{BOUND, Bench, numbers, open_at, shared, workload};
+use super::support::{BOUND, Bench, numbers, open_at, shared, slot, target, try_open, workload};
 
 /// The offsets that a group of a bench has committed, summed over its partitions.
 fn committed(url: &str, bench: &Bench, partitions: i32) -> i64 {
@@ -146,4 +147,59 @@ fn nothing_is_left_behind() {
     bench.cleanup();
     assert_eq!(topics(), Vec::<String>::new());
     assert_eq!(groups(), 0);
+}
+
+/// Waits until a group has members: then it takes no offsets from one who is none.
+fn until_it_has_members(url: &str, topic: &str) {
+    let client: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", url.trim_start_matches("kafka://"))
+        .set("group.id", format!("{topic}-g0"))
+        .set("enable.auto.commit", "false")
+        .create()
+        .unwrap();
+    let mut start = TopicPartitionList::new();
+    start.add_partition_offset(topic, 0, Offset::Offset(0)).unwrap();
+    let deadline = Instant::now() + BOUND;
+    while client.commit(&start, CommitMode::Sync).is_ok() {
+        assert!(Instant::now() < deadline, "nobody has joined");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn another_process_joins_a_group_that_has_members() {
+    let Some(url) = shared() else { return };
+    for protocol in ["classic", "consumer"] {
+        let to = target(url, &json!({ "group-protocol": protocol }));
+        let w = workload(4, 1, 2);
+        let whole = try_open(to.clone(), &w).unwrap_or_else(|e| panic!("{e}"));
+        let member = |index| {
+            let part = Some(AgentShare { index, of: 2, labels: Vec::new() });
+            let bench = try_open(Target { part, ..to.clone() }, &w).unwrap_or_else(|e| panic!("{e}"));
+            let consumer = bench.consumer(0, index, Start::Tail);
+            (bench, consumer)
+        };
+        let (mut first, mut second) = std::thread::scope(|scope| {
+            // It waits until the other one has its share.
+            let first = scope.spawn(|| member(0));
+            until_it_has_members(url, &format!("mb-{:08x}-0", whole.run));
+            (member(1), first.join().unwrap())
+        });
+        // Where all members are of one process, one that is there already is none of its own.
+        let refused = whole.runtime.block_on(whole.driver.consumer(slot(0, 0), Start::Tail)).err().unwrap().to_string();
+        assert!(refused.contains("set where the group"), "{protocol}: {refused}");
+        let mut producer = whole.producer(0);
+        whole.send(&mut producer, 0, 0..400, |n| ((n % 4) as u32, None));
+        let mut all = Vec::new();
+        for (bench, consumer) in [&mut first, &mut second] {
+            let share = numbers(&bench.receive(consumer, 200));
+            assert_eq!(share.len(), 200, "{protocol}");
+            all.extend(share);
+        }
+        all.sort_unstable();
+        assert_eq!(all, (0..400).collect::<Vec<_>>(), "{protocol}");
+        whole.close(producer);
+        drop((first, second));
+        whole.cleanup();
+    }
 }

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use msgbench::driver::kafka::KafkaConsumer;
-use msgbench::driver::{Consumer, Disposition, Driver, Incoming, MessageSink, Start};
+use msgbench::driver::{Consumer, Disposition, Driver, Incoming, MessageSink, Start, Target};
 use msgbench::load::message::open;
-use msgbench::plan::Workload;
+use msgbench::plan::{AgentShare, Workload};
 use serde_json::json;
 
-use super::support::{BOUND, Bench, launch, open_at, open_in, shared, target, try_open, workload};
+use super::support::{BOUND, Bench, launch, open_at, open_in, shared, slot, target, try_open, workload};
 
 /// The first Kafka whose clusters have share groups where nothing else is asked for.
 const SINCE: &str = "4.2";
@@ -286,4 +286,45 @@ fn what_a_share_group_cannot_be_is_said_with_the_brokers_words() {
     assert!(told_limit.contains("share.delivery.count.limit"), "{told_limit}");
     let told_lock = told(json!({ "consumers": "share", "share": { "lock-duration": "10h" } }), &workload(1, 1, 1));
     assert!(told_lock.contains("share.record.lock.duration.ms"), "{told_lock}");
+}
+
+#[test]
+fn another_process_joins_a_share_group_that_has_members() {
+    let Some(url) = sharing() else { return };
+    let to = target(url, &json!({ "consumers": "share", "share": { "batch": 20 } }));
+    let w = workload(1, 1, 2);
+    let whole = try_open(to.clone(), &w).unwrap_or_else(|e| panic!("{e}"));
+    let [first, second] = [0, 1].map(|index| {
+        let part = Some(AgentShare { index, of: 2, labels: Vec::new() });
+        let bench = try_open(Target { part, ..to.clone() }, &w).unwrap_or_else(|e| panic!("{e}"));
+        let consumer = bench.consumer(0, index, Start::Tail);
+        (bench, consumer)
+    });
+    let refused = whole.runtime.block_on(whole.driver.consumer(slot(0, 0), Start::Tail)).err().unwrap().to_string();
+    assert!(refused.contains("set where the share group"), "{refused}");
+    let mut producer = whole.producer(0);
+    for part in 0..20 {
+        whole.send(&mut producer, 0, part * 20..(part + 1) * 20, |_| (0, None));
+    }
+    let mut members = [first, second].map(|(bench, consumer)| (judge(&bench, |_, _| Disposition::Accept), bench, consumer));
+    let deadline = Instant::now() + BOUND;
+    while members.iter().map(|(judge, ..)| judge.heard.len()).sum::<usize>() < 400 {
+        assert!(Instant::now() < deadline, "{:?}", members.iter().map(|(j, ..)| j.heard.len()).collect::<Vec<_>>());
+        for (judge, bench, consumer) in &mut members {
+            // Each in the runtime that its connections belong to.
+            bench.runtime.block_on(async {
+                let slice = Duration::from_millis(20);
+                if let Ok(done) = tokio::time::timeout(slice, consumer.receive(judge, usize::MAX)).await {
+                    done.unwrap();
+                }
+            });
+        }
+    }
+    let judges = members.map(|(judge, bench, consumer)| {
+        drop((consumer, bench));
+        judge
+    });
+    assert!(times(&judges).into_iter().eq((0..400).map(|n| (n, 1))), "{:?}", times(&judges));
+    whole.close(producer);
+    whole.cleanup();
 }
