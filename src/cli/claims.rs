@@ -172,7 +172,7 @@ pub(super) fn run(args: &ClaimsArgs, color: bool) -> Result<Exit, Failure> {
             for method in report.of.seconds(&set) {
                 evidence.second.insert(method.name.clone(), second::newest(method, form, &runs));
             }
-            let outcomes = claims::judge_all(&set, &report.of.only, form, &evidence);
+            let outcomes = judged(&set, &report.of, &evidence, &runs);
             finish(&set, &outcomes, &evidence.records, &runs, form, color)?;
             Ok(gate(&outcomes, report.gate))
         }
@@ -260,12 +260,41 @@ fn execute(args: &RunClaims, register: &Register, color: bool) -> Result<Exit, F
         }
         evidence.second.insert(method.name.clone(), found);
     }
-    let outcomes = claims::judge_all(&set, &args.of.only, form, &evidence);
+    let outcomes = judged(&set, &args.of, &evidence, &runs);
     finish(&set, &outcomes, &evidence.records, &runs, form, color)?;
     if interrupt.count() > 0 {
         return Ok(Exit::Interrupted);
     }
     Ok(gate(&outcomes, args.gate))
+}
+
+/// The verdicts; beside each stands what of it was measured before the file has changed.
+fn judged(set: &ClaimSet, of: &ClaimsFileArgs, evidence: &ClaimFindings, runs: &KeptRuns) -> Outcomes {
+    let form = of.form();
+    let mut outcomes = claims::judge_all(set, &of.only, form, evidence);
+    let mut note = |ids: &[u32], words: String| {
+        say(format_args!("msgbench: {words}"));
+        for claim in outcomes.claims.iter_mut().filter(|c| ids.contains(&c.id)) {
+            let before = claim.note.take().map(|note| format!("{note} ")).unwrap_or_default();
+            claim.note = Some(format!("{before}{words}."));
+        }
+    };
+    for measure in of.wanted(set).into_iter().filter(|m| evidence.records.contains_key(&m.name)) {
+        let changed = runs.otherwise(measure, form).join(" and ");
+        if !changed.is_empty() {
+            let words = format!("`{}` was measured before {changed} changed", measure.name);
+            note(&set.claims_of(&measure.name), words);
+        }
+    }
+    for method in of.seconds(set).into_iter().filter(|s| evidence.second.get(&s.name).is_some_and(Result::is_ok)) {
+        let changed = second::otherwise(method, form, &set.path, runs).join(" and ");
+        let ids = set.claims.iter().filter(|c| c.second.iter().any(|rule| rule.method == method.name));
+        if !changed.is_empty() {
+            let ids: Vec<u32> = ids.map(|c| c.id).collect();
+            note(&ids, format!("the second method `{}` was run before {changed} changed", method.name));
+        }
+    }
+    outcomes
 }
 
 /// Runs those of these measurements that are not there or have changed.
@@ -278,17 +307,27 @@ fn measure_all(
     evidence: &mut ClaimFindings,
 ) {
     let form = args.of.form();
-    let mut to_run = Vec::new();
+    let (mut to_run, mut there) = (Vec::new(), 0);
     for measure in wanted {
+        let richer = || measured::richer(measure, form, (runs, register)).filter(|_| !args.again);
         match runs.unchanged(measure, form) {
-            Ok(record) if !args.again => drop(evidence.records.insert(measure.name.clone(), record)),
+            Ok(record) if !args.again => {
+                there += 1;
+                evidence.records.insert(measure.name.clone(), record);
+            }
             Ok(_) => to_run.push((measure, "asked for again".to_owned())),
-            Err(why) => to_run.push((measure, why)),
+            Err(why) => match richer() {
+                Some((record, words)) => {
+                    let name = &measure.name;
+                    say(format_args!("msgbench: {name}: {why}; {words}; `--again` measures without it"));
+                    evidence.records.insert(name.clone(), record);
+                }
+                None => to_run.push((measure, why)),
+            },
         }
     }
-    let there = wanted.len() - to_run.len();
     if there > 0 {
-        say(format_args!("{} there and unchanged", plural(there as u64, "run")));
+        say(format_args!("{} there and unchanged", plural(there, "run")));
     }
     let mut clock = measured::TimeLeft::of(to_run.iter().map(|(m, _)| measured::expected(m, form)).collect());
     for (number, (measure, why)) in to_run.iter().enumerate() {
@@ -306,7 +345,7 @@ fn measure_all(
             time_words(all_nanos(clock.next())),
             time_words(all_nanos(clock.left()))
         ));
-        let outcome = measured::run(measure, form, (runs, register), interrupt);
+        let outcome = measured::run(measure, form, args.again, (runs, register), interrupt);
         clock.done();
         match outcome {
             Ok(record) => drop(evidence.records.insert(measure.name.clone(), record)),

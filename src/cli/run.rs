@@ -92,6 +92,8 @@ pub(super) fn run(args: &RunArgs, color: bool) -> Result<Exit, Failure> {
     if let Some(calibration) = first.calibration.as_ref().filter(|_| !args.force) {
         engine::trusts(&scenario.plan, calibration).map_err(Failure::usage)?;
     }
+    // What cannot be gone on with leaves no folder behind, and asks no agents.
+    let before = args.resume.as_deref().map(|place| resume::load(place, &first)).transpose()?;
     engine::enter(&scenario.plan).map_err(Failure::usage)?;
     let interrupt = Interrupt::default();
     listen(&interrupt)?;
@@ -99,7 +101,6 @@ pub(super) fn run(args: &RunArgs, color: bool) -> Result<Exit, Failure> {
     let side = fleet.as_ref().map_or(TrialSide::Alone, |fleet| TrialSide::Coordinator(fleet));
     let scratch = Scratch::new().map_err(Failure::internal)?;
     let mut folder = Folder::new(&args.out, &scenario.plan.name).map_err(Failure::usage)?;
-    let before = args.resume.as_deref().map(|place| resume::load(place, &first)).transpose()?;
     let taken_up = before.as_ref().map(|b| b.record.searches.clone()).unwrap_or_default();
     let done = before.as_ref().map(resume::done).unwrap_or_default();
     let planned = super::run_writer::mean_phases(&scenario.plan.cases);
@@ -115,7 +116,7 @@ pub(super) fn run(args: &RunArgs, color: bool) -> Result<Exit, Failure> {
         // stands.
         first.plan.cases.clear();
     }
-    let run_writer = RunWriter::new(progress, RunOutput { record: first, intervals, folder }, secrets.clone());
+    let run_writer = RunWriter::new(progress, RunOutput { record: first, intervals, folder }, secrets.clone(), &interrupt);
     let conditions = Conditions {
         register: &register,
         scratch: scratch.path(),

@@ -33,6 +33,18 @@ pub struct TrialFiles {
     pub vote: Option<VoteCast>,
 }
 
+impl TrialFiles {
+    /// Of a run that was told to stop: a signal to all processes reaches the server as well, and
+    /// whoever connects then is refused. What failed so was cut: it casts no vote, and is made
+    /// again when the run goes on.
+    pub fn cut(&mut self) {
+        if matches!(self.trial.outcome, Outcome::Failed { .. }) {
+            self.trial.outcome = Outcome::Partial;
+            self.vote = None;
+        }
+    }
+}
+
 /// What is known of a trial beside what it measured.
 pub struct About<'a> {
     pub case: &'a Case,
@@ -123,11 +135,12 @@ pub fn finish(raw: &RawTrial, hiccups: Vec<hiccup::HiccupInterval>, about: About
 }
 
 fn outcome(raw: &RawTrial, folded: &Folded, told_to_fail: bool) -> Outcome {
-    if let Some((phase, error)) = &raw.failed {
-        return Outcome::Failed { phase: (*phase).into(), error: error.clone() };
-    }
+    // What ended the run may have ended the server, too.
     if raw.interrupted {
         return Outcome::Partial;
+    }
+    if let Some((phase, error)) = &raw.failed {
+        return Outcome::Failed { phase: (*phase).into(), error: error.clone() };
     }
     let silent = nothing_came(folded, raw).filter(|_| !raw.end_expected && !raw.arriving && !told_to_fail);
     silent.map_or(Outcome::Complete, |error| Outcome::Failed { phase: "measure".into(), error })
@@ -144,4 +157,24 @@ fn nothing_came(folded: &Folded, raw: &RawTrial) -> Option<String> {
     Some(format!(
         "none of {sent} messages was acknowledged or arrived before the drain ended{words}; see the server's log, its disk and its limits"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::tests::folded;
+    use crate::record::sample;
+
+    /// A signal to all processes ends the server before the run hears of it.
+    #[test]
+    fn what_fails_while_the_user_stops_the_run_was_cut() {
+        let case = &sample::record().plan.cases[0];
+        let failed = || Some(("measure", "the server ended: killed by SIGTERM".to_owned()));
+        let outcome = |interrupted| {
+            let raw = RawTrial { failed: failed(), interrupted, ..RawTrial::of(case) };
+            super::outcome(&raw, &folded(&raw, case), false)
+        };
+        assert_eq!(outcome(true), Outcome::Partial);
+        assert!(matches!(outcome(false), Outcome::Failed { phase, .. } if phase == "measure"));
+    }
 }

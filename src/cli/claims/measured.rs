@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::os::unix::process::CommandExt;
+use std::io;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,11 +12,11 @@ use crate::claims::{Form, Measure};
 use crate::cli::results;
 use crate::engine::{Interrupt, Register};
 use crate::plan::SystemSpec;
-use crate::record::{Completion, Record, store};
+use crate::record::{Completion, Outcome, Record, Skipped, store};
 use crate::system::scratch::Scratch;
 use crate::system::{SystemContext, SystemError};
 
-use super::kept::KeptRuns;
+use super::kept::{KeptRuns, THIS_PROGRAM};
 
 /// What a trial takes beyond its phases: servers start and end, last messages are waited for.
 const BEYOND_S: u64 = 1;
@@ -86,24 +87,33 @@ impl TimeLeft {
     }
 }
 
-/// Runs a measurement and keeps its result.
+/// Runs a measurement and keeps its result. One that was cut is gone on with, unless it is to be
+/// measured again.
 ///
 /// # Errors
 /// Why there is none.
 pub(super) fn run(
     measure: &Measure,
     form: Form,
+    again: bool,
     (runs, register): (&KeptRuns, &Register),
     interrupt: &Interrupt,
 ) -> Result<Record, String> {
-    let here = launchable(measure, form, register)?;
+    let absent = absent(measure, form, register)?;
+    let here = without(measure, form, &absent)?;
     let place = runs.place(measure, form);
     std::fs::create_dir_all(&place).map_err(|e| format!("cannot create {}: {e}", place.display()))?;
     let before: BTreeSet<PathBuf> = found(&place).into_iter().collect();
-    let program = std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?;
-    let before_it = runs.interrupted(measure, form);
+    let before_it = if again { None } else { runs.interrupted(measure, form) };
     let resume = before_it.iter().flat_map(|place| [std::ffi::OsStr::new("--resume"), place.as_os_str()]);
-    let child = Command::new(program)
+    if interrupt.count() > 0 {
+        return Err(format!("`{}` was not run: interrupted", measure.name));
+    }
+    // The program may be built anew while this goes on for hours.
+    let mut command = Command::new(THIS_PROGRAM);
+    end_with_parent(&mut command);
+    let child = command
+        .arg0(std::env::args_os().next().unwrap_or_else(|| "msgbench".into()))
         .arg("run")
         .arg(&here.argument)
         .args(here.options(form))
@@ -122,41 +132,94 @@ pub(super) fn run(
     let Some(path) = new else {
         return Err(format!("the run left no result (exit code {})", code.unwrap_or(-1)));
     };
-    let record = store::record(&path).map_err(|e| e.to_string())?;
+    let mut record = store::record(&path).map_err(|e| e.to_string())?;
     // Also where it was interrupted: the next one goes on from there.
-    runs.keep(measure, form, &path)?;
+    runs.keep(measure, form, (&path, &record), &absent)?;
+    record.skipped.extend(absent);
     match record.completion {
         Completion::Complete => Ok(record),
         _ => Err(format!("the run was interrupted; what it had is in {}", path.display())),
     }
 }
 
-/// The measurement without the systems that cannot be launched here, by a program that is missing
-/// or by what this build has not; their claims stay open.
-fn launchable(measure: &Measure, form: Form, register: &Register) -> Result<Measure, String> {
+/// The newest result of a measurement and what is said of it, where it has a system that cannot be
+/// launched now: a run without that one would answer less.
+pub(super) fn richer(
+    measure: &Measure,
+    form: Form,
+    (runs, register): (&KeptRuns, &Register),
+) -> Option<(Record, String)> {
+    let record = runs.newest(measure, form).ok()?;
+    let gone = absent(measure, form, register).ok()?.into_iter().find(|s| has(&record, &s.system))?;
+    let words = format!("its result of {} stands: {}", record.started_at, cannot(&gone));
+    Some((record, words))
+}
+
+/// Whether a result has anything of a system.
+fn has(record: &Record, system: &str) -> bool {
+    let of = |case: &str| record.plan.cases.iter().find(|c| c.id == case).map(|c| &record.plan.spec(c).name);
+    let mut all = record.trials.iter().filter(|t| !matches!(t.outcome, Outcome::Failed { .. }));
+    all.any(|t| of(&t.case).is_some_and(|name| name == system))
+}
+
+/// The systems that are asked of a measurement.
+fn asked(measure: &Measure, form: Form) -> impl Iterator<Item = &SystemSpec> {
+    let all = measure.scenario(form).plan.systems.iter();
+    all.filter(|s| measure.systems.is_empty() || measure.systems.contains(&s.name))
+}
+
+fn cannot(system: &Skipped) -> String {
+    format!("{} cannot be launched here: {}", system.system, system.reason)
+}
+
+/// The systems of a measurement that cannot be launched here, by a program that is missing or by
+/// what this build has not; the reason says the remedy, too.
+fn absent(measure: &Measure, form: Form, register: &Register) -> Result<Vec<Skipped>, String> {
     let scratch = Scratch::new().map_err(|e| e.to_string())?;
-    let mut here = measure.clone();
-    let (mut there, mut why) = (Vec::new(), Vec::new());
-    for spec in &measure.scenario(form).plan.systems {
-        if !measure.systems.is_empty() && !measure.systems.contains(&spec.name) {
-            continue;
-        }
+    let one = |spec: &SystemSpec| {
         let context = SystemContext { dir: scratch.path().to_path_buf(), timeout: Duration::from_secs(10), cpus: None };
         match register.create(spec, context) {
             Err(SystemError::Unavailable { reason, remedy, .. }) => {
-                why.push(format!("{} cannot be launched here: {reason}; {remedy}", spec.name));
+                Some(Skipped { system: spec.name.clone(), reason: format!("{reason}; {remedy}"), remedy })
             }
             // The run says what else is wrong.
-            _ => there.push(spec.name.clone()),
+            _ => None,
         }
+    };
+    Ok(asked(measure, form).filter_map(one).collect())
+}
+
+/// The measurement without these systems, whose claims stay open.
+fn without(measure: &Measure, form: Form, absent: &[Skipped]) -> Result<Measure, String> {
+    let mut here = measure.clone();
+    if absent.is_empty() {
+        return Ok(here);
     }
-    if there.is_empty() && !why.is_empty() {
-        return Err(why.join("; "));
+    let there = |s: &&SystemSpec| !absent.iter().any(|gone| gone.system == s.name);
+    here.systems = asked(measure, form).filter(there).map(|s| s.name.clone()).collect();
+    match here.systems.is_empty() {
+        true => Err(absent.iter().map(cannot).collect::<Vec<_>>().join("; ")),
+        false => Ok(here),
     }
-    if !why.is_empty() {
-        here.systems = there;
+}
+
+/// Lets the kernel tell a run to stop when this process is killed: it would go on with its servers.
+fn end_with_parent(command: &mut Command) {
+    let parent = std::process::id();
+    // SAFETY: between fork and exec the closure makes only the system calls prctl and getppid, both
+    // async-signal-safe, and allocates nothing.
+    unsafe {
+        command.pre_exec(move || {
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGINT as libc::c_ulong) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            // The parent may have died before the request was in place.
+            if libc::getppid() as u32 != parent {
+                return Err(io::Error::from_raw_os_error(libc::ESRCH));
+            }
+            Ok(())
+        });
     }
-    Ok(here)
 }
 
 /// The folders of results, newest first.
@@ -166,7 +229,8 @@ fn found(place: &std::path::Path) -> Vec<PathBuf> {
 
 /// Waits for a run, and passes a wish to stop on to it.
 fn wait(mut child: Child, interrupt: &Interrupt) -> Result<Option<i32>, String> {
-    let mut told = interrupt.count();
+    // One of before it was started is passed on as well.
+    let mut told = 0;
     loop {
         if let Some(status) = child.try_wait().map_err(|e| format!("cannot wait for msgbench: {e}"))? {
             return Ok(status.code());
@@ -181,5 +245,30 @@ fn wait(mut child: Child, interrupt: &Interrupt) -> Result<Option<i32>, String> 
             }
         }
         std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::sample;
+
+    /// Ctrl-C between the last look and the start of a run.
+    #[test]
+    fn a_wish_of_before_the_start_is_passed_on() {
+        let interrupt = Interrupt::default();
+        interrupt.raise();
+        let child = Command::new("sleep").arg("20").process_group(0).spawn().unwrap();
+        assert_eq!(wait(child, &interrupt), Ok(None), "ended by the signal, and not by itself");
+    }
+
+    #[test]
+    fn a_result_has_the_systems_that_were_measured() {
+        let mut record = sample::record();
+        assert!(has(&record, "nats") && has(&record, "reference") && !has(&record, "other"));
+        for trial in record.trials.iter_mut().filter(|t| t.case == "nats") {
+            trial.outcome = Outcome::Failed { phase: "prepare".into(), error: "?".into() };
+        }
+        assert!(!has(&record, "nats"));
     }
 }

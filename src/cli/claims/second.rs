@@ -22,8 +22,12 @@ const NOT_HERE: i32 = 77;
 /// How long one that was told to stop may take to take its servers down.
 const TO_STOP: Duration = Duration::from_secs(15);
 
-/// How much of what it says is read.
-const MOST: u64 = 1 << 20;
+/// How much of the end of what it says is kept.
+const MOST: usize = 1 << 20;
+
+/// Of what it depends on, what is beside the file of claims.
+const COMMAND: &str = "the command";
+const FILES: &str = "its files";
 
 /// What is kept of it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -41,7 +45,7 @@ fn folder(file: &Path) -> &Path {
 /// file of claims, the host, and the versions of the servers.
 fn circumstances(method: &SecondMethod, file: &Path, runs: &KeptRuns) -> BTreeMap<String, String> {
     let mut all = runs.around();
-    all.insert("the command".into(), method.command.join(" "));
+    all.insert(COMMAND.into(), method.command.join(" "));
     let mut hash = Sha256::new();
     // A program elsewhere stands among many that have nothing to do with it.
     let ours = method.command.iter().filter(|word| Path::new(word).is_relative());
@@ -51,7 +55,7 @@ fn circumstances(method: &SecondMethod, file: &Path, runs: &KeptRuns) -> BTreeMa
         files.sort();
         files.iter().filter_map(|p| std::fs::read(p).ok()).for_each(|bytes| hash.update(bytes));
     }
-    all.insert("its files".into(), hex(&hash.finalize()));
+    all.insert(FILES.into(), hex(&hash.finalize()));
     all
 }
 
@@ -71,6 +75,14 @@ fn read(method: &SecondMethod, form: Form, runs: &KeptRuns) -> Option<KeptSecond
 /// What it said when it was last run, or why it said nothing.
 pub(super) fn newest(method: &SecondMethod, form: Form, runs: &KeptRuns) -> SecondFound {
     read(method, form, runs).map_or_else(|| Err("not run yet".into()), |kept| kept.said)
+}
+
+/// What of it has changed since it was last run: not the host, and no server's version.
+pub(super) fn otherwise(method: &SecondMethod, form: Form, file: &Path, runs: &KeptRuns) -> Vec<&'static str> {
+    let Some(kept) = read(method, form, runs) else { return Vec::new() };
+    let now = circumstances(method, file, runs);
+    let other = |what: &&str| kept.circumstances.get(*what).is_some_and(|was| now.get(*what) != Some(was));
+    [COMMAND, FILES].into_iter().filter(other).collect()
 }
 
 /// What it said, where everything it depends on is as it was.
@@ -112,9 +124,9 @@ fn said(method: &SecondMethod, file: &Path, interrupt: &Interrupt) -> SecondFoun
         .spawn()
         .map_err(|e| format!("cannot run {program}: {e}"))?;
     let (say, heard) = std::sync::mpsc::channel();
-    let output = child.stdout.take().map(|out| out.take(MOST));
-    std::thread::spawn(move || say.send(output.map_or_else(|| Ok(String::new()), io::read_to_string)));
-    let status = wait(child, method.within.duration(), interrupt).map_err(|e| e.to_string())?;
+    let output = child.stdout.take();
+    std::thread::spawn(move || say.send(output.map_or_else(|| Ok(String::new()), tail)));
+    let status = wait(child, (method.within.duration(), TO_STOP), interrupt).map_err(|e| e.to_string())?;
     let status = status.ok_or_else(|| match interrupt.count() {
         0 => format!("it was not ready within {}", method.within),
         _ => "interrupted".to_owned(),
@@ -132,19 +144,44 @@ fn said(method: &SecondMethod, file: &Path, interrupt: &Interrupt) -> SecondFoun
     }
 }
 
-/// Waits for it; tells it to stop when its time is over or the user wishes so.
-fn wait(mut child: Child, within: Duration, interrupt: &Interrupt) -> io::Result<Option<ExitStatus>> {
+/// The end of what is read, all of which is taken: whoever is not listened to does not go on.
+fn tail(mut from: impl Read) -> io::Result<String> {
+    let (mut kept, mut piece) = (Vec::new(), vec![0; 1 << 16]);
+    loop {
+        let n = match from.read(&mut piece) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            other => other?,
+        };
+        if n == 0 {
+            let rest = kept.len().saturating_sub(MOST);
+            return Ok(String::from_utf8_lossy(&kept[rest..]).into_owned());
+        }
+        kept.extend_from_slice(&piece[..n]);
+        if kept.len() > 2 * MOST {
+            kept.drain(..kept.len() - MOST);
+        }
+    }
+}
+
+/// Waits for it; tells it to stop when its time is over or the user wishes so. What it has started
+/// ends with it.
+fn wait(
+    mut child: Child,
+    (within, to_stop): (Duration, Duration),
+    interrupt: &Interrupt,
+) -> io::Result<Option<ExitStatus>> {
     let id = child.id();
     let tell = |signal: libc::c_int| {
-        if let Ok(group) = libc::pid_t::try_from(id) {
-            // SAFETY: kill touches no memory; the child is not reaped, so the group is its own.
-            unsafe { libc::kill(-group, signal) };
-        }
+        let Ok(group) = libc::pid_t::try_from(id) else { return false };
+        // SAFETY: kill touches no memory; while the child is not reaped, or another is in its
+        // group, the kernel gives the number of the group to nobody else.
+        unsafe { libc::kill(-group, signal) == 0 }
     };
     let began = Instant::now();
     let mut told = None::<Instant>;
     loop {
         if let Some(status) = child.try_wait()? {
+            end_rest(&tell, to_stop);
             return Ok(told.is_none().then_some(status));
         }
         match told {
@@ -152,11 +189,79 @@ fn wait(mut child: Child, within: Duration, interrupt: &Interrupt) -> io::Result
                 tell(libc::SIGTERM);
                 told = Some(Instant::now());
             }
-            Some(at) if at.elapsed() >= TO_STOP => {
+            Some(at) if at.elapsed() >= to_stop => {
                 tell(libc::SIGKILL);
             }
             _ => {}
         }
         std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Ends what is left of a group after its leader; `tell` says whether anybody was there to be told.
+fn end_rest(tell: &impl Fn(libc::c_int) -> bool, to_stop: Duration) {
+    let began = Instant::now();
+    let mut left = tell(libc::SIGTERM);
+    while left && began.elapsed() < to_stop {
+        std::thread::sleep(Duration::from_millis(20));
+        left = tell(0);
+    }
+    if left {
+        tell(libc::SIGKILL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs a command of the shell in a folder.
+    fn shell(dir: &Path, command: &str, within: Duration) -> SecondFound {
+        let method = SecondMethod {
+            name: "probe".into(),
+            by: "a probe".into(),
+            command: ["sh", "-c", command].map(String::from).to_vec(),
+            within: crate::units::Span(within.as_nanos() as u64),
+            full_only: false,
+        };
+        said(&method, &dir.join("claims.toml"), &Interrupt::default())
+    }
+
+    /// Whether the process that the command has noted runs; one that is only not reaped does not.
+    fn runs(dir: &Path) -> bool {
+        let pid = std::fs::read_to_string(dir.join("pid")).unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with('Z'))
+    }
+
+    #[test]
+    fn what_a_method_leaves_behind_ends_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let command = "sleep 300 >/dev/null & echo $! > pid; echo 40ms";
+        assert_eq!(shell(dir.path(), command, Duration::from_secs(60)), Ok("40ms".into()));
+        assert!(!runs(dir.path()));
+    }
+
+    /// The one that is told ends at once, and what it has started does not listen.
+    #[test]
+    fn what_does_not_end_in_time_is_killed() {
+        let dir = tempfile::tempdir().unwrap();
+        let command = "(trap '' TERM; exec sleep 300 >/dev/null) & echo $! > pid; exec sleep 300";
+        let mut sh = Command::new("sh");
+        sh.args(["-c", command]).current_dir(dir.path()).stdout(Stdio::null()).process_group(0);
+        let times = (Duration::from_secs(2), Duration::from_millis(200));
+        assert!(wait(sh.spawn().unwrap(), times, &Interrupt::default()).unwrap().is_none());
+        let until = Instant::now() + Duration::from_secs(20);
+        while runs(dir.path()) {
+            assert!(Instant::now() < until, "it goes on");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    #[test]
+    fn a_method_that_says_much_is_heard_to_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let command = "yes 0123456789 | head -c 5000000; echo; echo 40ms";
+        assert_eq!(shell(dir.path(), command, Duration::from_secs(60)), Ok("40ms".into()));
     }
 }
