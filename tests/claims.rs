@@ -4,6 +4,8 @@
 
 #[path = "common/calm.rs"]
 mod calm;
+#[path = "claims/kept.rs"]
+mod kept;
 
 use std::io::Write as _;
 use std::path::Path;
