@@ -112,7 +112,7 @@ mod tests {
     }
 
     fn search_plan() -> SearchPlan {
-        let text = "name = \"t\"\nquestion = \"?\"\n[[system]]\ndriver = \"null\"\n[[workload]]\npattern = \"fan-out\"\n\
+        let text = "name = \"t\"\nquestion = \"?\"\n[[system]]\ndriver = \"reference\"\n[[workload]]\npattern = \"fan-out\"\n\
                     load.rate = \"1k/s\"\n[search]\nlimits = [\"e2e.p99 < 1s\"]\n";
         let types = crate::engine::Register::built_in().types();
         let overrides = crate::scenario::Overrides::default();

@@ -276,7 +276,8 @@ mod tests {
             let types = Register::built_in().types();
             crate::claims::read(Path::new("t.toml"), text, &lookup, &types).unwrap().measures.remove(0)
         };
-        let (here, elsewhere) = ("driver = \"reference\"", "name = \"reference\"\ndriver = \"nats\"\nurl = \"nats://127.0.0.1:1\"");
+        let (here, elsewhere) =
+            ("driver = \"reference\"", "name = \"reference\"\ndriver = \"nats\"\nurl = \"nats://127.0.0.1:1\"");
         vec![of(here, ""), of(here, "[search]\nlimits = [\"e2e.p99 < 1s\"]\n"), of(elsewhere, "")]
     }
 

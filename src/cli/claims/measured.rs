@@ -2,8 +2,8 @@
 //! machine, and its command can be repeated by hand.
 
 use std::collections::BTreeSet;
-use std::os::unix::process::CommandExt;
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -258,8 +258,17 @@ mod tests {
     fn a_wish_of_before_the_start_is_passed_on() {
         let interrupt = Interrupt::default();
         interrupt.raise();
-        let child = Command::new("sleep").arg("20").process_group(0).spawn().unwrap();
-        assert_eq!(wait(child, &interrupt), Ok(None), "ended by the signal, and not by itself");
+        let mut sleep = Command::new("sleep");
+        sleep.arg("20").process_group(0);
+        // SAFETY: signal is async-signal-safe. A shell lets what it starts in the background ignore
+        // SIGINT.
+        unsafe {
+            sleep.pre_exec(|| {
+                libc::signal(libc::SIGINT, libc::SIG_DFL);
+                Ok(())
+            });
+        }
+        assert_eq!(wait(sleep.spawn().unwrap(), &interrupt), Ok(None), "ended by the signal, and not by itself");
     }
 
     #[test]
