@@ -104,7 +104,6 @@ impl From<f64> for FigureNumber {
     }
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 fn finite_or_inf<S: Serializer>(v: &f64, s: S) -> Result<S::Ok, S::Error> {
     FigureNumber::from(*v).serialize(s)
 }

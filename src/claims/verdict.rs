@@ -349,6 +349,11 @@ mod tests {
         });
         assert_eq!(verdict, ClaimWord::Undecided);
         assert!(!picked.contains("would narrow"), "{picked}");
+    }
+
+    /// Values that are all the same stay so in more rounds.
+    #[test]
+    fn a_test_of_ties_promises_no_rounds() {
         assert!(not_together(Some(1.0), 1.0).contains("too much alike for a test"));
         assert!(not_together(Some(0.04), 1.0).contains("more rounds would decide"));
     }
