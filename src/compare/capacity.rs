@@ -88,8 +88,14 @@ fn found(result: &SearchResult) -> Result<FoundCapacity, String> {
             Err(format!("above {} the generator is the limit", shown(bracket.lower)))
         }
         (Ending::GeneratorLimited, None, _) => Err("the generator is the limit at every load".into()),
+        (Ending::Undecided, Some(_), _) => {
+            Err(format!("above {} it stayed undecided: raise search.max", shown(bracket.lower)))
+        }
         (Ending::OutOfTrials, ..) => {
             Err(format!("it did not end within {}", plural(result.trials.len() as u64, "trial")))
+        }
+        (Ending::Unfinished, ..) => {
+            Err(format!("it was not finished after {}: --resume goes on", plural(result.trials.len() as u64, "trial")))
         }
         _ => Err("no load that was tried keeps the limits for sure: lower search.min".into()),
     }
@@ -146,7 +152,8 @@ pub(super) fn side<'a>(
 fn held(result: &SearchResult, e: &Expectation) -> Option<bool> {
     let bracket = result.bracket;
     let (low, high) = match bracket.ending {
-        Ending::OutOfTrials => return None,
+        Ending::OutOfTrials | Ending::Unfinished => return None,
+        Ending::Undecided => (bracket.lower.unwrap_or(0.0), bracket.upper.unwrap_or(f64::INFINITY)),
         Ending::BelowMin => (0.0, bracket.upper?),
         // What breaks there is the generator.
         Ending::GeneratorLimited => (bracket.lower?, f64::INFINITY),
@@ -222,15 +229,15 @@ fn expectation(record: &Record, case: &str, e: &Expectation) -> ExpectResult {
     }
 }
 
-/// Whether the lowest load that was tried breaks a limit, for sure.
+/// Whether a load breaks a limit for sure and none is known that keeps them.
 fn below_all(s: &SearchResult) -> bool {
-    s.bracket.ending == Ending::BelowMin
+    matches!(s.bracket.ending, Ending::BelowMin | Ending::Undecided)
 }
 
 /// `48.7k/s to 53.1k/s`, as far as a search knows.
 fn interval(s: &SearchResult) -> String {
     let show = |v: f64| Unit::Rate.show(v);
-    let unsure = if s.bracket.ending == Ending::OutOfTrials { " (not ended)" } else { "" };
+    let unsure = if s.bracket.ending.ended() { "" } else { " (not ended)" };
     match (s.bracket.ending, s.bracket.lower, s.bracket.upper) {
         (Ending::GeneratorLimited, Some(low), _) => {
             format!("at least {}, above which the generator is the limit", show(low))
