@@ -38,6 +38,16 @@ fn every_load_of_a_ladder_is_shown_by_three_digits() {
     }
 }
 
+/// Rounded to three digits it would be 1,230.
+#[test]
+fn no_load_is_below_the_least_that_was_asked_for() {
+    for (min, max) in [(1234.0, 9e4), (1236.0, 9e4), (99.96, 151.0)] {
+        let loads = Ladder::rates(min, max, min, 0.05).loads;
+        assert_eq!((loads[0], loads[loads.len() - 1]), (min, max));
+        assert!(loads.windows(2).all(|w| w[0] < w[1]), "{loads:?}");
+    }
+}
+
 #[test]
 fn neighbours_of_the_ladder_are_within_the_width() {
     for (min, max, width) in [(100.0, 1e7, 0.05), (1e3, 1e6, 0.01), (7.0, 9e4, 0.2)] {
