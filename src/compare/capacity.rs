@@ -88,8 +88,14 @@ fn found(result: &SearchResult) -> Result<FoundCapacity, String> {
             Err(format!("above {} the generator is the limit", shown(bracket.lower)))
         }
         (Ending::GeneratorLimited, None, _) => Err("the generator is the limit at every load".into()),
+        (Ending::Undecided, Some(_), _) => {
+            Err(format!("above {} it stayed undecided: raise search.max", shown(bracket.lower)))
+        }
         (Ending::OutOfTrials, ..) => {
             Err(format!("it did not end within {}", plural(result.trials.len() as u64, "trial")))
+        }
+        (Ending::Unfinished, ..) => {
+            Err(format!("it was not finished after {}: --resume goes on", plural(result.trials.len() as u64, "trial")))
         }
         _ => Err("no load that was tried keeps the limits for sure: lower search.min".into()),
     }
@@ -113,10 +119,10 @@ fn enclosed(result: &SearchResult) -> Result<FoundCapacity, String> {
     };
     match (bracket.ending, bracket.lower, bracket.upper) {
         _ if result.broken.is_some() => Err(why),
-        (Ending::AboveMax | Ending::GeneratorLimited, Some(lower), _) => {
+        (Ending::AboveMax | Ending::GeneratorLimited | Ending::Undecided, Some(lower), _) => {
             Ok(FoundCapacity { number, lower, upper: f64::INFINITY })
         }
-        (Ending::BelowMin, _, Some(upper)) => Ok(FoundCapacity { number, lower: NONE, upper }),
+        (Ending::BelowMin | Ending::Undecided, _, Some(upper)) => Ok(FoundCapacity { number, lower: NONE, upper }),
         _ => Err(why),
     }
 }
@@ -185,7 +191,8 @@ pub(super) fn side<'a>(
 fn held(result: &SearchResult, e: &Expectation) -> Option<bool> {
     let bracket = result.bracket;
     let (low, high) = match bracket.ending {
-        Ending::OutOfTrials => return None,
+        Ending::OutOfTrials | Ending::Unfinished => return None,
+        Ending::Undecided => (bracket.lower.unwrap_or(0.0), bracket.upper.unwrap_or(f64::INFINITY)),
         Ending::BelowMin => (0.0, bracket.upper?),
         // What breaks there is the generator.
         Ending::GeneratorLimited => (bracket.lower?, f64::INFINITY),
@@ -252,7 +259,7 @@ fn expectation(record: &Record, case: &str, e: &Expectation) -> ExpectResult {
 fn open(all: &[&SearchResult], (usable, answers): (&[&SearchResult], &[Option<bool>]), e: &Expectation) -> String {
     let named = |s: &SearchResult, why: String| format!("search {} has no answer: {why}", s.number);
     let gone = all.iter().filter(|s| !usable.iter().any(|u| u.number == s.number));
-    let endless = |s: &SearchResult| s.bracket.ending == Ending::OutOfTrials;
+    let endless = |s: &SearchResult| !s.bracket.ending.ended();
     let unended = usable.iter().filter(|s| endless(s));
     let why = |s: &SearchResult| found(s).err().unwrap_or_default();
     let without: Vec<String> = gone.chain(unended).map(|s| named(s, why(s))).collect();
@@ -273,15 +280,15 @@ fn open(all: &[&SearchResult], (usable, answers): (&[&SearchResult], &[Option<bo
     format!("{}: {}", parts.join("; "), intervals.join(", "))
 }
 
-/// Whether the lowest load that was tried breaks a limit, for sure.
+/// Whether a load breaks a limit for sure and none is known that keeps them.
 fn below_all(s: &SearchResult) -> bool {
-    s.bracket.ending == Ending::BelowMin
+    matches!(s.bracket.ending, Ending::BelowMin | Ending::Undecided)
 }
 
 /// `48.7k/s to 53.1k/s`, as far as a search knows.
 fn interval(s: &SearchResult) -> String {
     let show = |v: f64| Unit::Rate.show(v);
-    let unsure = if s.bracket.ending == Ending::OutOfTrials { " (not ended)" } else { "" };
+    let unsure = if s.bracket.ending.ended() { "" } else { " (not ended)" };
     match (s.bracket.ending, s.bracket.lower, s.bracket.upper) {
         (Ending::GeneratorLimited, Some(low), _) => {
             format!("at least {}, above which the generator is the limit", show(low))
