@@ -1,5 +1,5 @@
-//! Which fault an outage belongs to, where the load pauses, and slots of any length: with outages that
-//! are known.
+//! Which fault an outage belongs to, where the load pauses, and slots of any length: with outages
+//! that are known.
 
 use proptest::prelude::*;
 

@@ -49,8 +49,8 @@ pub struct FaultEffect {
 pub struct OutageResult {
     /// The longest outage of a lane, seconds: from when the first message was due that was not done
     /// within the deadline until the first one afterwards was that was. 0 where all were in time;
-    /// null where it was not over when the load ended. Where nothing is due for a while, an outage is
-    /// over when all that was due before is done.
+    /// null where it was not over when the load ended. Where nothing is due for a while, an outage
+    /// is over when all that was due before is done.
     pub longest_s: Option<f64>,
     /// Messages were late between others that were not, in one of the slots of due time, which are
     /// long in a long phase with many lanes: an outage up to so long, seconds, may not be seen. A
