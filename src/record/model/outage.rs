@@ -73,7 +73,7 @@ pub struct OutageResult {
     /// at most half more than the highest p99 of a second before the fault; null where it was not,
     /// or where it is not `judged`.
     pub recovery_s: Option<f64>,
-    /// Lanes in which something was due, and of these with an outage.
+    /// Lanes in which something was due, or on its way, and of these with an outage.
     pub lanes: u32,
     pub hit: u32,
     /// Messages due, and of these not done within the deadline.
