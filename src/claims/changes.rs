@@ -79,6 +79,8 @@ impl<'a> ClaimChanges<'a> {
 
     /// What is to be said of them.
     pub fn words(&self) -> String {
+        // Both files may be anybody's: a terminal obeys what it is sent.
+        let shown = |text: &str| -> String { text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect() };
         let (same, changed) = (self.both.len() - self.changed().count(), self.changed().count());
         let mut text = format!(
             "Before: {}; after: {}. Of {} in both, {same} have the same verdict and {changed} another.\n",
@@ -90,15 +92,16 @@ impl<'a> ClaimChanges<'a> {
             text.push_str("The file of claims is not the same: a rule or a setting may have changed.\n");
         }
         for (a, b) in self.changed() {
-            let said = if a.says == b.says { String::new() } else { format!(" (before: \u{201c}{}\u{201d})", a.says) };
+            let said =
+                if a.says == b.says { String::new() } else { format!(" (before: \u{201c}{}\u{201d})", shown(&a.says)) };
             text.push_str(&format!(
                 "\n{:>3}  {} \u{2192} {}  \u{201c}{}\u{201d}{said}\n     before: {}\n     after: {}\n",
                 a.id,
                 a.verdict.word(),
                 b.verdict.word(),
-                b.says,
-                a.reason,
-                b.reason
+                shown(&b.says),
+                shown(&a.reason),
+                shown(&b.reason)
             ));
         }
         for (words, one, other) in [("before", self.before, self.after), ("after", self.after, self.before)] {
@@ -136,6 +139,23 @@ mod tests {
         let words =
             "Before: quick form; after: quick form. Of 7 claims in both, 7 have the same verdict and 0 another.\n";
         assert_eq!(same.words(), words);
+    }
+
+    /// A file from elsewhere moves no cursor and paints nothing.
+    #[test]
+    fn control_characters_are_not_shown() {
+        let evil = |json: &mut serde_json::Value| {
+            for key in ["says", "reason"] {
+                json["claims"][0][key] = "a\u{1b}[2Jb\rc\u{9b}d".into();
+            }
+            json["claims"][0]["verdict"] = "refuted".into();
+        };
+        let (good, bad) = (saved(Form::Quick, |_| {}), saved(Form::Quick, evil));
+        for (before, after) in [(&good, &bad), (&bad, &good)] {
+            let words = ClaimChanges::of(before, after).unwrap().words();
+            assert!(words.contains("a [2Jb c d"), "{words:?}");
+            assert!(words.chars().all(|c| c == '\n' || !c.is_control()), "{words:?}");
+        }
     }
 
     #[test]

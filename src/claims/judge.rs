@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::rule::{Bound, Operand, Rule};
 use crate::compare::{AskedValue, NamedRecord, OneSide, TwoSides, of_one, of_two};
@@ -17,6 +17,10 @@ use crate::plan::gate::Comparator;
 use crate::plan::metric::Unit;
 use crate::record::Record;
 use crate::stats::ranks;
+use crate::units::plural;
+
+/// How the reason begins why a rule is open that more rounds could decide.
+pub(super) const WITHIN: &str = "the interval holds";
 
 /// Which side of its rule a figure lies on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -31,20 +35,81 @@ pub enum RuleFinding {
 }
 
 /// What a rule was held against.
+/// JSON has no infinite number, and null would read as one that was not measured: it is `"inf"`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub enum Figure {
     /// Nothing was measured.
     None,
     /// The median over runs of one system, and its 95 % interval.
-    Median { value: f64, ci95: Option<(f64, f64)>, unit: UnitName, runs: usize },
+    Median {
+        #[serde(serialize_with = "finite_or_inf")]
+        value: f64,
+        #[serde(serialize_with = "both_finite_or_inf")]
+        ci95: Option<(f64, f64)>,
+        unit: UnitName,
+        runs: usize,
+    },
     /// How many times the right side the left side is, and its 95 % interval; the medians of both.
-    Ratio { value: f64, ci95: Option<(f64, f64)>, left: f64, right: f64, unit: UnitName, runs: (usize, usize) },
+    Ratio {
+        #[serde(serialize_with = "finite_or_inf")]
+        value: f64,
+        #[serde(serialize_with = "both_finite_or_inf")]
+        ci95: Option<(f64, f64)>,
+        #[serde(serialize_with = "finite_or_inf")]
+        left: f64,
+        #[serde(serialize_with = "finite_or_inf")]
+        right: f64,
+        unit: UnitName,
+        runs: (usize, usize),
+    },
     /// The difference of both sides, where a value is zero.
-    Difference { value: f64, ci95: Option<(f64, f64)>, left: f64, right: f64, unit: UnitName, runs: (usize, usize) },
+    Difference {
+        #[serde(serialize_with = "finite_or_inf")]
+        value: f64,
+        #[serde(serialize_with = "both_finite_or_inf")]
+        ci95: Option<(f64, f64)>,
+        #[serde(serialize_with = "finite_or_inf")]
+        left: f64,
+        #[serde(serialize_with = "finite_or_inf")]
+        right: f64,
+        unit: UnitName,
+        runs: (usize, usize),
+    },
     /// A count over all runs, and of how many messages where it is one of these.
     Count { value: f64, of: Option<u64>, runs: usize },
     /// The round that keeps a limit worst, and how many break it.
-    Worst { value: f64, broken: usize, unit: UnitName, runs: usize },
+    Worst {
+        #[serde(serialize_with = "finite_or_inf")]
+        value: f64,
+        broken: usize,
+        unit: UnitName,
+        runs: usize,
+    },
+}
+
+/// A number as JSON has it, and in words one that it has not.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum FigureNumber {
+    Finite(f64),
+    Infinite(&'static str),
+}
+
+impl From<f64> for FigureNumber {
+    fn from(v: f64) -> Self {
+        match v.is_infinite() {
+            true => Self::Infinite(if v > 0.0 { "inf" } else { "-inf" }),
+            false => Self::Finite(v),
+        }
+    }
+}
+
+fn finite_or_inf<S: Serializer>(v: &f64, s: S) -> Result<S::Ok, S::Error> {
+    FigureNumber::from(*v).serialize(s)
+}
+
+fn both_finite_or_inf<S: Serializer>(ends: &Option<(f64, f64)>, s: S) -> Result<S::Ok, S::Error> {
+    ends.map(|(low, high)| (FigureNumber::from(low), FigureNumber::from(high))).serialize(s)
 }
 
 /// The sign of a unit, which is all that a file of results keeps of it.
@@ -81,13 +146,14 @@ fn wants_less(c: Comparator) -> bool {
     matches!(c, Comparator::Less | Comparator::AtMost | Comparator::Equal)
 }
 
-/// Where an interval lies, seen from a border.
-fn side(comparator: Comparator, (low, high): (f64, f64), border: f64) -> RuleFinding {
+/// Where an interval lies, seen from a border; `open` where its upper end is not in it.
+fn side(comparator: Comparator, (low, high): (f64, f64), open: bool, border: f64) -> RuleFinding {
+    let under = high < border || open && high == border;
     let (below, above) = match comparator {
-        Comparator::Less => (high < border, low >= border),
+        Comparator::Less => (under, low >= border),
         Comparator::AtMost | Comparator::Equal => (high <= border, low > border),
         Comparator::Greater => (high <= border, low > border),
-        Comparator::AtLeast => (high < border, low >= border),
+        Comparator::AtLeast => (under, low >= border),
     };
     match (below, above, wants_less(comparator)) {
         (true, _, true) | (_, true, false) => RuleFinding::Holds,
@@ -189,17 +255,42 @@ fn counted(rule: &Rule, records: &BTreeMap<String, Record>) -> Result<RuleResult
 fn in_each(rule: &Rule, limit: f64, records: &BTreeMap<String, Record>) -> Result<RuleResult, String> {
     let one = of_one(&asked(&rule.left, records)?)?;
     let OneSide { sample, thin, .. } = &one;
-    let worse = if wants_less(rule.comparator) { f64::max } else { f64::min };
-    let Some(worst) = sample.values.iter().copied().reduce(worse) else {
+    // The end of a searched value that keeps the limit worse.
+    let worst = match wants_less(rule.comparator) {
+        true => one.upper().iter().copied().reduce(f64::max),
+        false => sample.values.iter().copied().reduce(f64::min),
+    };
+    let Some(worst) = worst else {
         return Err(format!("no valid round says {}", rule.left));
     };
-    let broken = sample.values.iter().filter(|v| !rule.comparator.holds(**v, limit)).count();
-    let finding = if broken > 0 { RuleFinding::Fails } else { RuleFinding::Holds };
+    let against = one.against(rule.comparator, limit);
+    let count = |of: Option<bool>| against.iter().filter(|a| **a == of).count();
+    let (broken, between) = (count(Some(false)), count(None));
+    let finding = match (broken, between) {
+        (1.., _) => RuleFinding::Fails,
+        (0, 0) => RuleFinding::Holds,
+        _ => RuleFinding::Open,
+    };
+    let open = (finding == RuleFinding::Open).then(|| {
+        let all = plural(sample.n as u64, "search");
+        format!("the limit lies within what {between} of {all} found: search with a smaller width")
+    });
     let thin = too_thin(rule.comparator, finding, thin.as_ref());
     let finding = if thin.is_some() { RuleFinding::Open } else { finding };
     let figure = Figure::Worst { value: worst, broken, unit: rule.left.metric.quantity.unit().name(), runs: sample.n };
-    let result = RuleResult { finding, figure, ..RuleResult::open(rule, String::new()) }.because(thin);
+    let result = RuleResult { finding, figure, ..RuleResult::open(rule, String::new()) }.because(thin.or(open));
     Ok(result.of_rounds(&[&one], broken > 0))
+}
+
+/// Where the median lies, seen from a limit, by its interval, and the p-value of the sign test that
+/// this interval inverts. A value whose ends do not say on which side of the limit it is speaks
+/// against the side of most.
+fn of_median(one: &OneSide, comparator: Comparator, limit: f64) -> (RuleFinding, Option<f64>) {
+    let searched = one.below.is_some();
+    let finding = one.median_ci95().map_or(RuleFinding::Open, |ci| side(comparator, ci, searched, limit));
+    let against = one.against(comparator, limit);
+    let count = |of: bool| against.iter().filter(|a| **a == Some(of)).count();
+    (finding, ranks::sign_test(count(true).max(count(false)), against.len()))
 }
 
 fn limited(rule: &Rule, limit: f64, records: &BTreeMap<String, Record>) -> Result<RuleResult, String> {
@@ -207,21 +298,22 @@ fn limited(rule: &Rule, limit: f64, records: &BTreeMap<String, Record>) -> Resul
     let OneSide { sample, thin, .. } = &one;
     let kind = rule.left.metric.quantity.unit();
     let value = sample.median.unwrap_or(f64::NAN);
-    let figure = Figure::Median { value, ci95: sample.median_ci95, unit: kind.name(), runs: sample.n };
-    // Which side of the limit each round is on; the interval of the median inverts this test.
-    let signs: Vec<f64> =
-        sample.values.iter().filter(|v| **v != limit).map(|v| if *v > limit { 1.0 } else { -1.0 }).collect();
-    let p = ranks::sign_flip(&signs).map(|t| t.p);
-    let finding = sample.median_ci95.map_or(RuleFinding::Open, |ci| side(rule.comparator, ci, limit));
+    let figure = Figure::Median { value, ci95: one.median_ci95(), unit: kind.name(), runs: sample.n };
+    let (finding, p) = of_median(&one, rule.comparator, limit);
     let few = sample
         .median_ci95
         .is_none()
         .then(|| format!("{} valid rounds are fewer than the 6 that a 95 % interval of a median needs", sample.n));
     let thin = too_thin(rule.comparator, finding, thin.as_ref());
     let finding = if thin.is_some() { RuleFinding::Open } else { finding };
-    let open = thin.or(few).or_else(|| (finding == RuleFinding::Open).then(|| "the interval holds the limit".into()));
+    let open = thin.or(few).or_else(|| (finding == RuleFinding::Open).then(|| format!("{WITHIN} the limit")));
     let result = RuleResult { finding, figure, p, ..RuleResult::open(rule, String::new()) }.because(open);
     Ok(result.of_rounds(&[&one], false))
+}
+
+/// Whether each value of b is `factor` times each value of a.
+fn tied(a: &[f64], b: &[f64], factor: f64) -> bool {
+    b.first().is_some_and(|first| a.iter().all(|v| v * factor == *first) && b.iter().all(|v| v == first))
 }
 
 fn compared(
@@ -247,9 +339,13 @@ fn compared(
         (None, None) => (Figure::None, None, None),
     };
     let finding = match (interval, border) {
-        (Some(ci), Some(border)) => side(rule.comparator, ci, border),
+        (Some(ci), Some(border)) => side(rule.comparator, ci, false, border),
         _ => RuleFinding::Open,
     };
+    // Counts that are the same in every round of both are compared like any two numbers: a test of
+    // them would say nothing, and no number of rounds would change that.
+    let counted = rule.left.metric.quantity.unit() == Unit::Count;
+    let p = p.filter(|_| !(counted && tied(&a.sample.values, &b.sample.values, factor)));
     // Both sides must be known: which one is too low decides on which side the ratio is wrong.
     let thin = a.thin.clone().or_else(|| b.thin.clone()).filter(|_| finding != RuleFinding::Open);
     let finding = if thin.is_some() { RuleFinding::Open } else { finding };
@@ -257,7 +353,7 @@ fn compared(
         (finding == RuleFinding::Open).then(|| match (interval, border) {
             (None, _) => format!("{} and {} valid rounds are too few for a 95 % interval", runs.0, runs.1),
             (_, None) => "a value is 0, so that there is no ratio".into(),
-            _ => "the interval holds both answers".into(),
+            _ => format!("{WITHIN} both answers"),
         })
     });
     let result = RuleResult { finding, figure, p, unlike, ..RuleResult::open(rule, String::new()) }.because(open);
@@ -274,7 +370,9 @@ impl RuleResult {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::sample::{A, B, record};
+    use crate::compare::sample::{A, B, record, searched};
+    use crate::plan::search::{Bracket, Ending};
+    use proptest::prelude::*;
 
     fn held_by(that: &str, records: &BTreeMap<String, Record>) -> RuleResult {
         let mut rule = Rule::read(that).unwrap();
@@ -308,6 +406,89 @@ mod tests {
         assert!((result.p.unwrap() - 2.0 / 1024.0).abs() < 1e-9, "{:?}", result.p);
     }
 
+    const FOUND: Bracket = Bracket { lower: Some(95e3), upper: Some(105e3), ending: Ending::Found };
+    const ABOVE: Bracket = Bracket { lower: Some(200e3), upper: None, ending: Ending::AboveMax };
+
+    /// A search knows a capacity between two ends: a limit between them is open, however many
+    /// searches agree.
+    #[test]
+    fn a_limit_within_what_the_searches_found_is_open() {
+        let records = of(searched(&[FOUND; 12], &[FOUND; 12], 0.1));
+        let held = |that: &str| {
+            let found = held_by(&format!("capacity of reference {that}"), &records);
+            (found.finding, found.p.is_none_or(|p| p < 0.05))
+        };
+        for each in ["", " in each round"] {
+            let finding = |that: &str| held(&format!("{that}{each}")).0;
+            for that in [">= 100k/s", "< 100k/s", "> 100k/s", "<= 100k/s"] {
+                assert_eq!(finding(that), RuleFinding::Open, "{that}{each}");
+            }
+            assert_eq!(finding(">= 95k/s"), RuleFinding::Holds, "{each}");
+            assert_eq!(finding("< 105k/s"), RuleFinding::Holds, "{each}");
+            assert_eq!(finding("<= 94k/s"), RuleFinding::Fails, "{each}");
+            assert_eq!(finding("> 105k/s"), RuleFinding::Fails, "{each}");
+        }
+        assert_eq!((held("< 100k/s").1, held("< 105k/s").1, held("> 105k/s").1), (false, true, true));
+        let result = held_by("capacity of reference < 100k/s", &records);
+        let Figure::Median { ci95, .. } = result.figure else { panic!("{result:?}") };
+        assert_eq!(ci95, Some((95e3, 105e3)));
+        // Systems that found the same are not told apart by the lower ends alone.
+        let two = held_by("capacity of reference <= capacity of nats", &records);
+        assert_eq!((two.finding, two.p), (RuleFinding::Open, Some(1.0)), "{two:?}");
+    }
+
+    /// Five of twelve that keep the limits at every load are five that are above.
+    #[test]
+    fn searches_that_found_no_end_count() {
+        let mut all = [Bracket { lower: Some(150e3), upper: Some(157e3), ..FOUND }; 12];
+        all[7..].fill(ABOVE);
+        let records = of(searched(&all, &[ABOVE; 12], 0.05));
+        let found = |that: &str| held_by(that, &records).finding;
+        assert_eq!(found("capacity of reference < 180k/s"), RuleFinding::Open);
+        assert_eq!(found("capacity of reference < 180k/s in each round"), RuleFinding::Fails);
+        assert_eq!(found("capacity of reference >= 150k/s"), RuleFinding::Holds);
+        assert_eq!(found("capacity of nats > 180k/s"), RuleFinding::Holds);
+        assert_eq!(found("capacity of nats < 300k/s"), RuleFinding::Open);
+        assert_eq!(found("capacity of nats >= capacity of reference"), RuleFinding::Open, "five may be as fast");
+        assert_eq!(found("capacity of nats > 0.9 * capacity of reference"), RuleFinding::Open);
+    }
+
+    /// A side with these values.
+    fn of_values(values: &[f64]) -> OneSide {
+        static BASE: std::sync::OnceLock<OneSide> = std::sync::OnceLock::new();
+        let base = || {
+            let mut rule = Rule::read("ledger.sent of reference > 0").unwrap();
+            rule.left.measure = Some("m".into());
+            of_one(&asked(&rule.left, &of(record(&A, &B))).unwrap()).unwrap()
+        };
+        let mut one = BASE.get_or_init(base).clone();
+        one.sample.median_ci95 = crate::stats::shift::median_interval(values, 0.95);
+        (one.sample.n, one.sample.values) = (values.len(), values.to_vec());
+        one
+    }
+
+    /// Rounds at the limit keep `<=` and break `<`: they count, in the interval and in the test.
+    #[test]
+    fn rounds_at_the_limit_count() {
+        let of = |low: usize, high: usize| [vec![11.0; low], vec![12.0; high]].concat();
+        let p = |values: &[f64], comparator| of_median(&of_values(values), comparator, 12.0).1.unwrap();
+        assert!((p(&of(10, 2), Comparator::Less) - 158.0 / 4096.0).abs() < 1e-12);
+        assert!((p(&of(3, 9), Comparator::AtMost) - 2.0 / 4096.0).abs() < 1e-12);
+        assert!((p(&of(0, 12), Comparator::Less) - 2.0 / 4096.0).abs() < 1e-12);
+        assert_eq!(of_median(&of_values(&of(0, 12)), Comparator::Less, 12.0).0, RuleFinding::Fails);
+    }
+
+    proptest! {
+        /// The interval decides exactly where the test is below 5 %.
+        #[test]
+        fn interval_and_test_agree(values in prop::collection::vec(0u8..4, 6..40), limit in 0u8..4, sign in 0usize..4) {
+            use Comparator::{AtLeast, AtMost, Greater, Less};
+            let values: Vec<f64> = values.into_iter().map(f64::from).collect();
+            let (finding, p) = of_median(&of_values(&values), [Less, AtMost, Greater, AtLeast][sign], f64::from(limit));
+            prop_assert_eq!(finding != RuleFinding::Open, p.unwrap() <= 0.05, "{:?} {:?}", finding, p);
+        }
+    }
+
     #[test]
     fn five_rounds_decide_no_limit() {
         let result = held_by("e2e.p99 of reference < 1ms", &of(record(&A[..5], &B[..5])));
@@ -330,6 +511,25 @@ mod tests {
         assert!((value - 1.049).abs() < 0.003, "{value}");
         let three = held_by("e2e.p99 of nats < e2e.p99 of reference", &of(record(&A[..3], &B[..3])));
         assert!(three.open_because.unwrap().contains("3 and 3 valid rounds are too few"));
+    }
+
+    /// One process and one process are as many: no test says that better.
+    #[test]
+    fn counts_that_never_differ_need_no_test() {
+        let mut record = record(&A, &B);
+        record.trials.iter_mut().for_each(|t| t.processes = Some(1));
+        let held = |that: &str, record: &Record| {
+            let found = held_by(that, &of(record.clone()));
+            (found.finding, found.p)
+        };
+        let (more, most) = ("broker.processes of nats > broker.processes of reference", "broker.processes of nats <=");
+        assert_eq!(held(more, &record), (RuleFinding::Fails, None));
+        let twice = format!("{most} 2 * broker.processes of reference");
+        let (finding, p) = held(&twice, &record);
+        assert!(finding == RuleFinding::Holds && p.unwrap() < 1e-4, "{p:?}");
+        // One that differs makes it a matter of chance again.
+        record.trials[0].processes = Some(2);
+        assert!(held(more, &record).1.is_some());
     }
 
     #[test]
@@ -414,6 +614,19 @@ mod tests {
         let mut lossy = with(7);
         lossy.trials.iter_mut().rfind(|t| t.case == "nats").unwrap().workloads[0].ledger.lost = 1;
         assert_eq!(held_by("ledger.lost of nats == 0", &of(lossy)).finding, RuleFinding::Fails);
+    }
+
+    /// Lost messages are infinitely late, which is not unknown.
+    #[test]
+    fn an_infinite_figure_is_not_a_missing_one() {
+        let lost = record(&[f64::INFINITY; 6], &B[..6]);
+        let result = held_by("e2e.p99 of reference < 1ms", &of(lost));
+        let json = serde_json::to_value(&result.figure).unwrap();
+        assert_eq!(json["Median"]["value"], "inf", "{json}");
+        assert_eq!(json["Median"]["ci95"], serde_json::json!(["inf", "inf"]), "{json}");
+        assert_eq!(serde_json::to_value(Figure::None).unwrap(), "None");
+        let json = serde_json::to_value(held_by("e2e.p99 of nats < 1ms", &of(record(&A, &B))).figure).unwrap();
+        assert!(json["Median"]["value"].is_f64(), "{json}");
     }
 
     /// What may not be believed, and what is not there, decides nothing.

@@ -11,6 +11,7 @@ use super::rule::{Bound, Operand, Rule};
 use super::second;
 use super::set::{Claim, ClaimBody, ClaimSet, Condition, Form, Measure, SEARCHES, ScenarioText};
 use super::share::{self, RateShare};
+use crate::plan::metric::Quantity;
 use crate::plan::problem::{Problem, Problems, suggest};
 use crate::plan::{Case, Plan, SystemTypes};
 use crate::scenario::{self, Diagnosis, Overrides, Scenario};
@@ -224,6 +225,16 @@ fn rounds(claims: &[Claim]) -> BTreeMap<&str, (Option<u32>, Option<u32>)> {
     all
 }
 
+/// Whether settings have a key, as `"run.trials" = 3` or as `run = { trials = 3 }`.
+fn sets(map: &BTreeMap<String, toml::Value>, key: &str) -> bool {
+    let within =
+        |value: &toml::Value, rest: &str| rest.split('.').try_fold(value, |v, part| v.as_table()?.get(part)).is_some();
+    map.iter().any(|(typed, value)| {
+        typed == key
+            || key.strip_prefix(typed.as_str()).and_then(|r| r.strip_prefix('.')).is_some_and(|r| within(value, r))
+    })
+}
+
 /// Resolves a measurement in both forms.
 fn measure(
     i: usize,
@@ -238,7 +249,7 @@ fn measure(
         map.iter().map(|(k, v)| (k.clone(), v.to_string())).collect()
     };
     let said = |short: bool| {
-        let is = |key: &str| table.set.contains_key(key) || short && table.quick.contains_key(key);
+        let is = |key: &str| sets(&table.set, key) || short && sets(&table.quick, key);
         is("run.trials") || is(SEARCHES)
     };
     let rounds = (rounds.0.filter(|_| !said(false)), rounds.1.filter(|_| !said(true)));
@@ -313,6 +324,7 @@ fn there(
     let Some(measure) = measures.iter().find(|m| m.name == name) else { return Ok(()) };
     let plan = &measure.full.plan;
     scenario::measured(plan, types, path, &operand.metric, &operand.system)?;
+    one_workload(path, plan, operand)?;
     match points(plan, operand) {
         1 => Ok(()),
         n => {
@@ -320,6 +332,25 @@ fn there(
             Err(problem.hint(format!("its load points are {}", all_points(plan, &operand.system))))
         }
     }
+}
+
+/// Refuses a metric of a workload that does not say which, where there are several: nobody would
+/// know that the others were not looked at.
+fn one_workload(path: &str, plan: &Plan, operand: &Operand) -> Result<(), Problem> {
+    let quantity = &operand.metric.quantity;
+    let of_all = match quantity {
+        Quantity::Hiccup(_) | Quantity::Capacity => true,
+        Quantity::Broker(_) | Quantity::Generator(_) | Quantity::Application(_) => true,
+        Quantity::Latency(..) | Quantity::Throughput(_) | Quantity::Ledger(_) => false,
+        Quantity::Replay(_) | Quantity::Kept(_) | Quantity::Outage(_) => false,
+    };
+    let here = plan.cases.iter().filter(|c| plan.systems.get(c.system).is_some_and(|s| s.name == operand.system));
+    let several = here.map(|c| &c.workloads).find(|w| w.len() > 1);
+    let (Some(several), false, None) = (several, of_all, &operand.metric.workload) else { return Ok(()) };
+    let names: Vec<&str> = several.iter().map(|w| w.name.as_str()).collect();
+    let words =
+        format!("`{operand}` does not say of which workload, and there are {}: {}", names.len(), names.join(", "));
+    Err(Problem::new(path, words).hint(format!("write `{}.{quantity}`", names[0])))
 }
 
 /// How many load points an operand names; those of a search are found by it.
@@ -345,4 +376,53 @@ fn all_points(plan: &Plan, system: &str) -> String {
         if parts.is_empty() { "one without settings".into() } else { parts.join(", ") }
     };
     of.map(words).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file about a scenario with two workloads, with this rule and these settings.
+    fn read_with(rule: &str, set: &str) -> Result<ClaimSet, Vec<Diagnosis>> {
+        let workload =
+            |name: &str| format!("[[workload]]\nname = \"{name}\"\npattern = \"fan-out\"\nload.rate = \"1k/s\"\n");
+        let scenario = format!(
+            "name = \"fan\"\nquestion = \"?\"\n[[system]]\ndriver = \"reference\"\n[[system]]\ndriver = \"nats\"\n{}{}",
+            workload("orders"),
+            workload("prices")
+        );
+        let lookup = |name: &str| Ok(ScenarioText { argument: name.into(), path: name.into(), text: scenario.clone() });
+        let text = format!(
+            "name = \"c\"\ntitle = \"t\"\n[[measure]]\nname = \"fan\"\nscenario = \"fan\"\ntier = \"none\"\n{set}\n\
+             [[claim]]\nid = 1\nsays = \"s\"\nplace = \"p\"\nmeasure = \"fan\"\nholds = [\"{rule}\"]\n"
+        );
+        read(Path::new("c.toml"), &text, &lookup, &crate::engine::Register::built_in().types())
+    }
+
+    /// One of several would be looked at, and the others would pass unseen.
+    #[test]
+    fn one_of_several_workloads_must_be_named() {
+        let said =
+            |rule: &str| read_with(rule, "").err().into_iter().flatten().map(|d| d.to_string()).collect::<String>();
+        let words = said("ledger.lost of nats == 0");
+        assert!(words.contains("`ledger.lost of nats` does not say of which workload"), "{words}");
+        assert!(words.contains("there are 2: orders, prices"), "{words}");
+        assert!(words.contains("write `orders.ledger.lost`"), "{words}");
+        assert!(said("orders.e2e.p50 of nats < e2e.p50 of reference").contains("`e2e.p50 of reference` does not say"));
+        assert_eq!(said("prices.ledger.lost of nats == 0"), "");
+        // These are of the system, whatever workloads it has.
+        assert_eq!(said("broker.processes of nats < 2"), "");
+    }
+
+    /// Rounds that the file says are not replaced, however it says them.
+    #[test]
+    fn rounds_may_be_said_in_a_table() {
+        let rounds = |set: &str| read_with("orders.e2e.p50 of nats < 1s", set).unwrap().measures[0].rounds;
+        assert_eq!(rounds(""), (Some(12), Some(6)));
+        for set in ["{ \"run.trials\" = 3 }", "{ run = { trials = 3 } }"] {
+            assert_eq!(rounds(&format!("set = {set}")), (None, None), "{set}");
+            assert_eq!(rounds(&format!("quick = {set}")), (Some(12), None), "{set}");
+        }
+        assert_eq!(rounds("set = { run = { warmup = \"1s\" } }"), (Some(12), Some(6)));
+    }
 }

@@ -65,8 +65,8 @@ impl SecondRule {
         Ok(Self { that: that.trim().into(), method: method.trim().into(), comparator, limit, unit })
     }
 
-    /// What the method has found means for a verdict.
-    pub fn held(&self, by: &str, verdict: ClaimWord, found: Option<&SecondFound>) -> SecondResult {
+    /// Whether what the method has found is what must be found.
+    pub fn held(&self, by: &str, found: Option<&SecondFound>) -> SecondResult {
         let said = match found {
             None => Err("not run".to_owned()),
             Some(found) => found.clone(),
@@ -80,15 +80,28 @@ impl SecondRule {
             that: self.that.clone(),
             by: by.into(),
             keeps,
-            agrees: keeps.and_then(|keeps| match verdict {
-                ClaimWord::Supported => Some(keeps),
-                ClaimWord::Refuted => Some(!keeps),
-                _ => None,
-            }),
+            agrees: None,
             missing: value.as_ref().err().cloned(),
             said: value.ok().map(|(said, _)| said),
         }
     }
+}
+
+/// What the rules of one claim, all of which must hold, mean for its verdict. A claim of which one
+/// part fails is refuted, whatever the other parts do: these then say nothing of the verdict. Where
+/// one is missing and the others keep theirs, nobody knows.
+pub(super) fn together(mut all: Vec<SecondResult>, verdict: ClaimWord) -> Vec<SecondResult> {
+    let fails = all.iter().any(|s| s.keeps == Some(false));
+    let known = all.iter().all(|s| s.keeps.is_some());
+    for one in &mut all {
+        one.agrees = one.keeps.and_then(|keeps| match verdict {
+            ClaimWord::Supported => Some(keeps),
+            ClaimWord::Refuted if fails => (!keeps).then_some(true),
+            ClaimWord::Refuted => known.then_some(false),
+            _ => None,
+        });
+    }
+    all
 }
 
 /// Second methods. One that no claim asks is of no use, and one that a claim asks must be there.
@@ -154,14 +167,17 @@ mod tests {
     #[test]
     fn a_second_method_agrees_or_does_not() {
         let rule = SecondRule::read("probe < 100us").unwrap();
-        let held = |verdict, said: &str| rule.held("a probe", verdict, Some(&Ok(said.into())));
+        let alone = |verdict, found: Option<SecondFound>| {
+            together(vec![rule.held("a probe", found.as_ref())], verdict).remove(0)
+        };
+        let held = |verdict, said: &str| alone(verdict, Some(Ok(said.into())));
         let agrees = |verdict, said: &str| held(verdict, said).agrees;
         assert_eq!(agrees(ClaimWord::Supported, "92us"), Some(true));
         assert_eq!(agrees(ClaimWord::Supported, "0.2ms"), Some(false));
         assert_eq!(agrees(ClaimWord::Refuted, "200us"), Some(true));
         assert_eq!(agrees(ClaimWord::Refuted, "92us"), Some(false));
         assert_eq!(agrees(ClaimWord::Undecided, "92us"), None);
-        let words = |found: Option<SecondFound>| rule.held("a probe", ClaimWord::Supported, found.as_ref()).words();
+        let words = |found: Option<SecondFound>| alone(ClaimWord::Supported, found).words();
         insta::assert_snapshot!(
             [
                 words(Some(Ok("92us".into()))),

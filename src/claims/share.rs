@@ -11,6 +11,7 @@ use crate::plan::metric::Unit;
 use crate::plan::problem::{Problem, Problems};
 use crate::plan::search::RATE;
 use crate::record::Record;
+use crate::stats::median;
 use crate::units::Rate;
 
 /// The rate of a measurement as a share of what another one has found.
@@ -51,6 +52,14 @@ impl RateShare {
     /// another search for it should not be another measurement.
     pub(super) fn find(&self, records: &BTreeMap<String, Record>) -> Result<Rate, String> {
         let one = of_one(&judge::asked(&self.of, records)?)?;
+        // Of what is not enclosed nothing is a third.
+        let (low, high) = (one.sample.median.unwrap_or(f64::NAN), median(one.upper()).unwrap_or(f64::NAN));
+        if one.below.is_some() && !(low >= f64::EPSILON && high.is_finite()) {
+            let show = |v: f64| Unit::Rate.show(v);
+            let known =
+                if high.is_finite() { format!("below {}", show(high)) } else { format!("at least {}", show(low)) };
+            return Err(format!("the searches have not enclosed the {}, {known}", self.of));
+        }
         let all = one.sample.median.filter(|v| v.is_finite() && *v > 0.0);
         let rate = all.ok_or_else(|| format!("no valid round says {}", self.of))? * self.share;
         let unit = 10f64.powi(rate.log10().floor() as i32 - 1);
@@ -61,7 +70,9 @@ impl RateShare {
     pub fn words(&self) -> String {
         let found = self.found.map_or(String::new(), |rate| format!(", {rate}"));
         let of = self.of.measure.as_deref().unwrap_or_default();
-        format!("at {} % of {} in {of}{found}", (self.share * 100.0).round(), self.of)
+        // `12.5`, not `12.500000000000002`.
+        let share = (self.share * 1e8).round() / 1e6;
+        format!("at {share} % of {} in {of}{found}", self.of)
     }
 
     /// The setting that makes it.
@@ -128,6 +139,37 @@ mod tests {
         let last = judge_all(&set, &[7], Form::Quick, &evidence).claims.remove(0);
         let tier = "not stored, at 30 % of throughput.delivered of nats in fan, 300/s";
         assert!(last.tiers.iter().any(|t| t == tier), "{:?}", last.tiers);
+    }
+
+    /// A share is said as it is typed.
+    #[test]
+    fn a_share_is_not_rounded_to_percents() {
+        for (typed, words) in
+            [("12.5%", "at 12.5 % of"), ("0.4%", "at 0.4 % of"), ("30%", "at 30 % of"), ("7%", "at 7 % of")]
+        {
+            let set = of_text(&shared(typed, OF));
+            let said = set.measure("part").unwrap().rate.as_ref().unwrap().words();
+            assert!(said.starts_with(words), "{typed}: {said}");
+        }
+    }
+
+    /// What a search has not enclosed has no share.
+    #[test]
+    fn an_end_alone_has_no_share() {
+        use crate::compare::sample::searched;
+        use crate::plan::search::{Bracket, Ending};
+        let find = |bracket: Bracket| {
+            let mut of = Operand::read("capacity of nats in fan").unwrap();
+            of.measure = Some("fan".into());
+            let rate = RateShare { share: 0.5, of, found: None };
+            rate.find(&BTreeMap::from([("fan".to_owned(), searched(&[], &[bracket], 0.05))]))
+        };
+        let found = Bracket { lower: Some(1000.0), upper: Some(1050.0), ending: Ending::Found };
+        assert_eq!(find(found), Ok(Rate(500.0)));
+        let above = find(Bracket { upper: None, ending: Ending::AboveMax, ..found }).unwrap_err();
+        assert!(above.contains("have not enclosed the capacity of nats, at least 1000/s"), "{above}");
+        let below = find(Bracket { lower: None, ending: Ending::BelowMin, ..found }).unwrap_err();
+        assert!(below.contains("have not enclosed the capacity of nats, below 1050/s"), "{below}");
     }
 
     #[test]

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::judge::{self, Figure, RuleFinding, RuleResult};
-use super::result::{ClaimResult, ClaimWord, ConditionResult, Outcomes, SCHEMA};
+use super::result::{ClaimResult, ClaimWord, ConditionResult, Outcomes, SCHEMA, SecondResult};
 use super::rule::Rule;
-use super::second::SecondFound;
+use super::second::{self, SecondFound, SecondRule};
 use super::sentence;
 use super::set::{Claim, ClaimBody, ClaimSet, Condition, Form, Measure};
 use crate::record::Record;
@@ -45,7 +45,9 @@ pub fn judge(set: &ClaimSet, only: &[u32], form: Form, evidence: &ClaimFindings)
             if let (Some(why), RuleFinding::Open) = (gone, result.finding) {
                 result.open_because = Some(why.clone());
             }
-            if let (Some(why), true) = (&result.open_because, result.figure != Figure::None) {
+            // Nothing else that leaves it open is mended by more of the same.
+            let narrow = |why: &String| result.figure != Figure::None && why.starts_with(judge::WITHIN);
+            if let Some(why) = result.open_because.as_ref().filter(|why| narrow(why)) {
                 result.open_because = Some(format!("{why}; {}", would_decide(set, rule, form)));
             }
             result
@@ -80,7 +82,19 @@ fn would_decide(set: &ClaimSet, rule: &Rule, form: Form) -> String {
         (full > here || long > short)
             .then(|| format!("the full form makes {full} rounds of {long}, here {here} of {short}"))
     });
-    more.unwrap_or_else(|| "more rounds would narrow it".into())
+    let searched = measures.iter().any(|m| m.full.plan.search.is_some());
+    let narrow =
+        if searched { "more searches of a smaller width would narrow it" } else { "more rounds would narrow it" };
+    more.unwrap_or_else(|| narrow.into())
+}
+
+/// Why a rule that its own interval decides is open among all others.
+fn not_together(raw: Option<f64>, adjusted: f64) -> String {
+    // However often all values are the same, the test of them says nothing.
+    match raw.is_some_and(|p| p >= 1.0) {
+        true => "its own interval would decide, but the values of both are too much alike for a test (p is 1)".into(),
+        false => sentence::not_together(adjusted),
+    }
 }
 
 /// Corrects the p-values of all rules together; what is then no longer certain is open. In the
@@ -100,7 +114,7 @@ fn correct(set: &ClaimSet, chosen: &[&Claim], found: &mut [Vec<Vec<RuleResult>>]
         rule.p_adjusted = Some(p);
         if form == Form::Full && p >= ALPHA && rule.finding != RuleFinding::Open {
             rule.finding = RuleFinding::Open;
-            rule.open_because = Some(sentence::not_together(p));
+            rule.open_because = Some(not_together(rule.p, p));
         }
     }
     p.len()
@@ -162,18 +176,26 @@ fn result(
             _ => None,
         },
         checked_by: claim.checked_by.clone(),
-        second: claim
-            .second
-            .iter()
-            .map(|rule| {
-                let method = set.seconds.iter().find(|s| s.name == rule.method);
-                let left_out = Err(ONLY_FULL.to_owned());
-                let found = second.get(&rule.method).or(method.filter(|m| !m.is_in(form)).map(|_| &left_out));
-                rule.held(method.map_or("", |s| &s.by), verdict, found)
-            })
-            .collect(),
+        second: second_methods(set, claim, verdict, form, second),
         note: claim.note.clone(),
     }
+}
+
+/// What second methods found, and what that means together for the verdict.
+fn second_methods(
+    set: &ClaimSet,
+    claim: &Claim,
+    verdict: ClaimWord,
+    form: Form,
+    second: &BTreeMap<String, SecondFound>,
+) -> Vec<SecondResult> {
+    let held = |rule: &SecondRule| {
+        let method = set.seconds.iter().find(|s| s.name == rule.method);
+        let left_out = Err(ONLY_FULL.to_owned());
+        let found = second.get(&rule.method).or(method.filter(|m| !m.is_in(form)).map(|_| &left_out));
+        rule.held(method.map_or("", |s| &s.by), found)
+    };
+    second::together(claim.second.iter().map(held).collect(), verdict)
 }
 
 /// The word for what conditions come to.
@@ -301,6 +323,62 @@ mod tests {
         );
         let words = why(Form::Full);
         assert!(words.contains("the interval holds the limit; more rounds would narrow it"), "{words}");
+    }
+
+    /// Only what lies within the interval would be known by more rounds.
+    #[test]
+    fn no_rounds_are_promised_where_none_would_decide() {
+        use super::super::sample::{of_text, records};
+        let set = of_text(&last("holds = [\"e2e.p99 of reference < 1ms\"]"));
+        let with = |edit: &dyn Fn(&mut crate::record::Trial)| {
+            let mut records = records();
+            records.get_mut("fan").unwrap().trials.iter_mut().for_each(edit);
+            let all = super::judge(&set, &[7], Form::Full, &ClaimFindings { records, ..ClaimFindings::default() });
+            (all.claims[0].verdict, all.claims[0].reason.clone())
+        };
+        let (verdict, thin) = with(&|t| {
+            let latency = t.workloads[0].latency.values_mut();
+            latency.flat_map(|l| &mut l.percentiles).for_each(|p| (p.exceedances, p.effective) = (5.0, Some(5.0)));
+        });
+        assert_eq!(verdict, ClaimWord::Undecided);
+        assert!(thin.contains("fewer than 30 samples") && !thin.contains("more rounds"), "{thin}");
+        let (verdict, picked) = with(&|t| {
+            if t.round > 4 {
+                t.outcome = crate::record::Outcome::Failed { phase: "measure".into(), error: "it died".into() };
+            }
+        });
+        assert_eq!(verdict, ClaimWord::Undecided);
+        assert!(!picked.contains("would narrow"), "{picked}");
+    }
+
+    /// Values that are all the same stay so in more rounds.
+    #[test]
+    fn a_test_of_ties_promises_no_rounds() {
+        assert!(not_together(Some(1.0), 1.0).contains("too much alike for a test"));
+        assert!(not_together(Some(0.04), 1.0).contains("more rounds would decide"));
+    }
+
+    /// A claim of which one part fails is refuted, whatever the other parts do.
+    #[test]
+    fn second_methods_are_taken_together() {
+        let claim = |rule: &str| last(&format!("second = [\"one < 5ms\", \"two < 5ms\"]\nholds = [\"{rule}\"]"));
+        let methods = |name: &str| format!("\n[[second]]\nname = \"{name}\"\nby = \"{name}\"\ncommand = [\"true\"]\n");
+        let agree = |rule: &str, said: [&str; 2]| {
+            let set = super::super::sample::of_text(&(claim(rule) + &methods("one") + &methods("two")));
+            let answer = |s: &str| if s.is_empty() { Err("gone".to_owned()) } else { Ok(s.to_owned()) };
+            let second = ["one", "two"].into_iter().zip(said).map(|(n, s)| (n.to_owned(), answer(s))).collect();
+            let records = super::super::sample::records();
+            let all =
+                super::judge(&set, &[7], Form::Full, &ClaimFindings { records, second, ..ClaimFindings::default() });
+            all.claims[0].second.iter().map(|s| s.agrees).collect::<Vec<_>>()
+        };
+        let (refuted, supported) = ("e2e.p99 of reference < 1us", "e2e.p99 of reference < 1ms");
+        assert_eq!(agree(refuted, ["1ms", "9ms"]), [None, Some(true)], "one of two fails, as it must");
+        assert_eq!(agree(refuted, ["9ms", "9ms"]), [Some(true), Some(true)]);
+        assert_eq!(agree(refuted, ["1ms", "1ms"]), [Some(false), Some(false)]);
+        assert_eq!(agree(refuted, ["1ms", ""]), [None, None], "the other one may fail");
+        assert_eq!(agree(supported, ["1ms", "9ms"]), [Some(true), Some(false)]);
+        assert_eq!(agree(supported, ["1ms", "1ms"]), [Some(true), Some(true)]);
     }
 
     /// Where a machine cannot refute a claim, a condition that fails refutes no part of it either.

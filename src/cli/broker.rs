@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::broker::kafka::{KafkaBroker, KafkaCounters};
 use crate::broker::{Broker, BrokerError, Config, Counters, Shutdown};
+use crate::host::files;
 use crate::system::scratch::Scratch;
 pub use args::{BrokerArgs, LineFormat, SlowPolicyArg};
 
@@ -20,7 +21,7 @@ pub use args::{BrokerArgs, LineFormat, SlowPolicyArg};
 /// When the broker cannot be bound or the operating system refuses what it needs.
 pub fn run(args: BrokerArgs) -> Result<(), BrokerError> {
     let workers = args.workers();
-    let files = raise_file_limit();
+    let files = files::raise_limit();
     let system = |what| move |source| BrokerError::System { what, source };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
@@ -32,19 +33,6 @@ pub fn run(args: BrokerArgs) -> Result<(), BrokerError> {
     // for.
     runtime.shutdown_background();
     say(&lines::closing(args.format, &served)).map_err(system("write to standard output"))
-}
-
-/// Raises the limit of open files to what the system allows, as every connection is one. Returns
-/// the limit in force.
-fn raise_file_limit() -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is a valid, writable rlimit.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
-        return 0;
-    }
-    let raised = libc::rlimit { rlim_cur: limit.rlim_max, rlim_max: limit.rlim_max };
-    // SAFETY: `raised` is a valid rlimit that asks for no more than the hard limit.
-    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raised) } == 0 { raised.rlim_cur } else { limit.rlim_cur }
 }
 
 /// The halves that are served.

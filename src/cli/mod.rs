@@ -206,6 +206,8 @@ pub enum OutputFormat {
 /// results to standard output.
 pub fn main() -> u8 {
     interrupt::let_large_writes_fail();
+    // Whoever has a thousand consumers would else be told that the system takes no more.
+    crate::host::files::raise_limit();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {

@@ -14,6 +14,7 @@ use super::observe;
 use super::pair;
 use super::pairing::system_of;
 use super::side::CaseSide;
+use crate::plan::gate::Comparator;
 use crate::plan::metric::{Metric, Quantity};
 use crate::record::{Outcome, WorkloadResult};
 use crate::stats::quantile::{PercentileUse, may};
@@ -34,11 +35,37 @@ pub struct AskedValue<'a> {
 #[derive(Debug, Clone)]
 pub struct OneSide {
     pub sample: SideSample,
+    /// The upper ends of its values where these are searched: each value is below its own. `None`
+    /// where values are exact.
+    pub below: Option<Vec<f64>>,
     /// Why too few samples stand behind a percentile to decide anything, where they do.
     pub thin: Option<String>,
     /// What a count is one of, in its valid trials together: deliveries owed, messages that had to
     /// be kept, attempts to get in. Nothing of other counts.
     pub owed: Option<u64>,
+}
+
+impl OneSide {
+    /// The upper ends of the values; the values themselves where they are exact.
+    pub fn upper(&self) -> &[f64] {
+        self.below.as_ref().unwrap_or(&self.sample.values)
+    }
+
+    /// The 95 % interval of the median, from the lower ends to the upper ones.
+    pub fn median_ci95(&self) -> Option<(f64, f64)> {
+        let most = shift::median_interval(self.upper(), 0.95);
+        self.sample.median_ci95.zip(most).map(|((low, _), (_, high))| (low, high))
+    }
+
+    /// Whether each value keeps a limit; `None` where the limit lies between its ends.
+    pub fn against(&self, comparator: Comparator, limit: f64) -> Vec<Option<bool>> {
+        let ends = self.sample.values.iter().copied().zip(self.upper().iter().copied());
+        let one = |(low, high)| match self.below {
+            Some(_) => capacity::against(comparator, (low, high), limit),
+            None => Some(comparator.holds(low, limit)),
+        };
+        ends.map(one).collect()
+    }
 }
 
 /// The values of two systems, and what they say of each other.
@@ -56,10 +83,22 @@ pub struct TwoSides {
 }
 
 impl TwoSides {
-    /// The two-sided p-value of b being `factor` times a: exact Mann-Whitney.
+    /// The two-sided p-value of b being `factor` times a: exact Mann-Whitney. Of searched values it
+    /// is that of the ends which are nearest to each other: 1 where they do not say which is more.
     pub fn p(&self, factor: f64) -> Option<f64> {
-        let scaled: Vec<f64> = self.a.sample.values.iter().map(|v| v * factor).collect();
-        ranks::mann_whitney(&scaled, &self.b.sample.values).map(|t| t.p)
+        let test = |a: &[f64], b: &[f64]| {
+            let scaled: Vec<f64> = a.iter().map(|v| v * factor).collect();
+            ranks::mann_whitney(&scaled, b)
+        };
+        let (a, b) = (&self.a, &self.b);
+        let half = (a.sample.n * b.sample.n) as f64 / 2.0;
+        // The statistic counts the pairs in which a is more.
+        let (less, more) = (test(&a.sample.values, b.upper())?, test(a.upper(), &b.sample.values)?);
+        Some(match () {
+            () if less.statistic > half => less.p,
+            () if more.statistic < half => more.p,
+            () => 1.0,
+        })
     }
 }
 
@@ -115,7 +154,9 @@ fn observed(asked: &AskedValue<'_>, side: &CaseSide<'_>) -> Result<OneSide, Stri
             .ok_or_else(|| format!("{} has no workload `{name}`", side.label))?,
     };
     let values = judge::values_of(side, index, &asked.metric.quantity, usize::MAX);
-    let sample = judge::sample(side, &values.iter().map(|(_, o)| o.value).collect::<Vec<_>>());
+    let lower: Vec<f64> = values.iter().map(|(_, o)| o.value).collect();
+    let sample = judge::sample(side, &lower);
+    let below = side.capacities.is_some().then(|| judge::upper_ends(side, &lower));
     if sample.n == 0 {
         return Err(nothing(side, asked));
     }
@@ -124,7 +165,7 @@ fn observed(asked: &AskedValue<'_>, side: &CaseSide<'_>) -> Result<OneSide, Stri
     let too_few = worth.is_some_and(|k| may(k) < PercentileUse::Gate);
     let thin = too_few.then(|| observe::thin(asked.metric.quantity.quantile(), counted, worth));
     let owed = side.trials.iter().filter_map(|t| t.workloads.get(index)).map(|w| owed(w, &asked.metric.quantity)).sum();
-    Ok(OneSide { sample, thin, owed })
+    Ok(OneSide { sample, below, thin, owed })
 }
 
 /// What a count of a trial is one of.
@@ -172,8 +213,7 @@ pub fn of_two(a: &AskedValue<'_>, b: &AskedValue<'_>) -> Result<TwoSides, String
     let (side_a, side_b) = (side(a)?, side(b)?);
     let (one_a, one_b) = (observed(a, &side_a)?, observed(b, &side_b)?);
     let (x, y) = (&one_a.sample.values, &one_b.sample.values);
-    let (wide_a, wide_b) = (judge::wide(&side_a), judge::wide(&side_b));
-    let ratio = judge::effect(&|c| shift::ratio(x, y, c)).map(|r| judge::widened(r, wide_a, wide_b));
+    let ratio = judge::ratio((x, one_a.upper()), (y, one_b.upper()));
     let shifted = judge::effect(&|c| shift::shift(x, y, c));
     let promises = facts("", &side_a, &side_b).into_iter().filter(|d| d.promise);
     let unlike = promises.map(|d| format!("{}: {} and {}", d.what, d.baseline, d.candidate)).collect();

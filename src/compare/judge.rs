@@ -157,10 +157,23 @@ pub(super) fn effect(of: &dyn Fn(f64) -> Option<shift::Estimate>) -> Option<Effe
     Some(Effect { value: e.value, ci95: e.interval, ci90: of(0.90).and_then(|e| e.interval) })
 }
 
-/// The intervals of a ratio whose values are lower ends, each true up to so many times as much.
-pub(super) fn widened(ratio: Effect, a: f64, b: f64) -> Effect {
-    let wider = |(low, high): (f64, f64)| (low / a, high * b);
-    Effect { value: ratio.value, ci95: ratio.ci95.map(wider), ci90: ratio.ci90.map(wider) }
+/// The upper ends of the values of a side, of which these are the lower ones; the values themselves
+/// where they are exact.
+pub(super) fn upper_ends(side: &CaseSide<'_>, lower: &[f64]) -> Vec<f64> {
+    match &side.capacities {
+        Some(found) => found.iter().map(|c| c.upper).take(lower.len()).collect(),
+        None => lower.to_vec(),
+    }
+}
+
+/// The ratio b / a of values that lie between a lower and an upper end each. It is that of the
+/// lower ends; its intervals go from the least that the values can be to the most.
+pub(super) fn ratio(a: (&[f64], &[f64]), b: (&[f64], &[f64])) -> Option<Effect> {
+    effect(&|c| {
+        let (least, most) = (shift::ratio(a.1, b.0, c)?.interval, shift::ratio(a.0, b.1, c)?.interval);
+        let interval = least.zip(most).map(|((low, _), (_, high))| (low, high));
+        Some(shift::Estimate { value: shift::ratio(a.0, b.0, c)?.value, interval })
+    })
 }
 
 /// The first values of a side, each with the number of its trial or search.
@@ -200,7 +213,8 @@ fn draft(
     } else {
         Vec::new()
     };
-    let ratio = effect(&|c| shift::ratio(&a, &b, c)).map(|r| widened(r, wide(&pair.a), wide(&pair.b)));
+    let (most_a, most_b) = (upper_ends(&pair.a, &a), upper_ends(&pair.b, &b));
+    let ratio = ratio((&a, &most_a), (&b, &most_b));
     let sharp = (ratio, effect(&|c| shift::shift(&a, &b, c)));
     let side = |side: &CaseSide<'_>, v: &[f64], x: &[(u32, ObservedValue)]| SideSample {
         clocks_ns: x.iter().filter_map(|(_, o)| o.clocks).reduce(f64::max),
@@ -319,11 +333,15 @@ fn decide(draft: DraftRow, gate: &Gate, alpha: f64, family: usize, question: Que
     // More searches do not tell apart what each of them leaves open.
     let too_wide = wide >= row.max_change && n.min(m) as u64 >= enough;
     if open && too_wide {
-        row.reason = format!(
-            "{}; each capacity is known to within {} only: search with a smaller width",
-            row.reason,
-            sentence::percent(wide)
-        );
+        // A search that has found one end alone leaves the other one where it may.
+        let what = match wide < ONE_END {
+            true => format!(
+                "each capacity is known to within {} only: search with a smaller width",
+                sentence::percent(wide)
+            ),
+            false => "a search has found one end of its capacity alone: raise search.max, or lower search.min".into(),
+        };
+        row.reason = format!("{}; {what}", row.reason);
     }
     // No number of runs makes a clock better known.
     if open && by_runs && !too_wide && !blur.is_some_and(|why| why.for_good) {
@@ -337,6 +355,9 @@ fn decide(draft: DraftRow, gate: &Gate, alpha: f64, family: usize, question: Que
     row.sentence = sentence::sentence(&row, interleaved, question);
     row
 }
+
+/// Above this the ends of a capacity are not both known.
+const ONE_END: f64 = 1e12;
 
 /// The fewest runs of each side that an exact 95 % interval of their ratio can be had of.
 const FOR_AN_INTERVAL: u64 = 4;

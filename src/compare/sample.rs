@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::plan::gate::Share;
+use crate::plan::search::{Bracket, Parameter, Purpose, SearchPlan, Vote};
 use crate::record::sample;
 use crate::record::*;
+use crate::units::Rate;
 
 /// A record of the systems `reference` and `nats`: p99 values in microseconds for each, round by
 /// round, interleaved. p50 is half of p99; throughput is the schedule's.
@@ -39,6 +42,47 @@ pub(crate) fn record(reference: &[f64], nats: &[f64]) -> Record {
             trial.workloads[0].latency = BTreeMap::from([("e2e".to_string(), summary(*p99))]);
             record.order.push((trial.round, case.into()));
             record.trials.push(trial);
+        }
+    }
+    record
+}
+
+/// Searches of both systems that ended so, at a width.
+pub(crate) fn searched(reference: &[Bracket], nats: &[Bracket], width: f64) -> Record {
+    let mut record = record(&A, &B);
+    let (min, max, start) = (Rate(1.0), Rate(1e9), Rate(1e3));
+    record.plan.search = Some(SearchPlan {
+        limits: Vec::new(),
+        parameter: Parameter::Rate { min, max, start },
+        width: Share(width),
+        confidence: 0.95,
+        lead: 3,
+        most_trials: 100,
+        searches: 4,
+        need: None,
+    });
+    for (system, found) in [reference, nats].into_iter().enumerate() {
+        let case = record.plan.cases[system].id.clone();
+        for (i, bracket) in found.iter().enumerate() {
+            let round = i as u32 + 1;
+            let trial = SearchTrial {
+                case: case.clone(),
+                round,
+                load: bracket.lower.or(bracket.upper).unwrap_or(1.0),
+                purpose: Purpose::Climb,
+                vote: Vote::Pass,
+                broken: Vec::new(),
+                why: String::new(),
+            };
+            record.searches.push(SearchResult {
+                case: format!("search-{case}"),
+                system,
+                number: round,
+                bracket: *bracket,
+                trials: vec![trial],
+                votes: Vec::new(),
+                broken: None,
+            });
         }
     }
     record

@@ -13,10 +13,15 @@
 
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::path::PathBuf;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use crate::plan::{Action, Plan};
 use crate::system::NodeNetworks;
+
+/// The namespace that the run has made.
+static OWN: OnceLock<PathBuf> = OnceLock::new();
 
 /// Where `tc` is looked for.
 const TC: [&str; 3] = ["tc", "/usr/sbin/tc", "/sbin/tc"];
@@ -70,15 +75,14 @@ pub fn separated() -> Result<(), String> {
     Err("not in a network namespace of its own; the host's network is left alone".into())
 }
 
-/// Whether the network is not that of the process that started this one.
+/// Whether the calling thread is in the namespace that [`enter`] has made. It is not told by that
+/// of the parent: that one may be gone, or not be seen.
 fn in_own_namespace() -> bool {
-    // SAFETY: getppid has no preconditions.
-    let parent = unsafe { libc::getppid() };
-    let of = |path: String| std::fs::read_link(path).ok();
-    match (of("/proc/thread-self/ns/net".into()), of(format!("/proc/{parent}/ns/net"))) {
-        (Some(own), Some(parents)) => own != parents,
-        _ => false,
-    }
+    OWN.get().is_some_and(|own| here().is_ok_and(|here| here == *own))
+}
+
+fn here() -> io::Result<PathBuf> {
+    std::fs::read_link("/proc/thread-self/ns/net")
 }
 
 fn separate() -> io::Result<()> {
@@ -89,6 +93,7 @@ fn separate() -> io::Result<()> {
     if unsafe { libc::unshare(flags) } != 0 {
         return Err(io::Error::last_os_error());
     }
+    OWN.get_or_init(|| here().unwrap_or_default());
     if user != 0 {
         // Root of the new namespace alone, which `tc` needs; outside of it still the same user.
         std::fs::write("/proc/self/setgroups", "deny")?;

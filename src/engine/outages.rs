@@ -117,12 +117,15 @@ fn result(side: &SideOutage, window: &FaultWindow, origin: Nanos, end: Nanos) ->
     let runs = || side.lanes.iter().filter_map(|lane| Some((lane, lane.run?)));
     let lengths: Option<Vec<Nanos>> = runs().map(|(_, run)| run.length()).collect();
     let at_least = runs().map(|(_, run)| run.to.unwrap_or(end).saturating_sub(run.from)).max();
-    let first: Option<Vec<Nanos>> = side.lanes.iter().map(|lane| lane.first).collect();
+    let awaited = || side.lanes.iter().filter(|lane| lane.awaited);
+    let first: Option<Vec<Nanos>> = awaited().map(|lane| lane.first).collect();
     OutageResult {
         longest_s: lengths.as_ref().map(|all| seconds(all.iter().max().copied().unwrap_or(0))),
+        hidden_s: side.hidden.map(seconds),
         at_least_s: seconds(at_least.unwrap_or(0)),
         sum_s: lengths.map(|all| seconds(all.iter().sum())),
         first_s: first.and_then(|all| all.into_iter().max()).map(since),
+        idle: awaited().next().is_none(),
         judged: side.judged,
         recovery_s: side.back.map(since),
         lanes: side.lanes.len() as u32,

@@ -167,18 +167,15 @@ impl RawTrial {
         }
     }
 
-    /// Adds a fault; what is done to the same member of several workloads is one.
-    pub fn add_fault(&mut self, fault: FaultRecord) {
-        let same = |f: &&mut FaultRecord| {
-            fault.consumer.is_some() && (f.event, f.occurrence) == (fault.event, fault.occurrence)
-        };
-        match self.faults.iter_mut().find(same) {
-            Some(known) => known.at_ns = known.at_ns.min(fault.at_ns),
-            None => {
-                let place = self.faults.partition_point(|f| f.at_ns <= fault.at_ns);
-                self.faults.insert(place, fault);
-            }
+    /// Adds a fault, by time; what is done to the same member of several workloads is one.
+    pub fn add_fault(&mut self, mut fault: FaultRecord) {
+        let same =
+            |f: &FaultRecord| fault.consumer.is_some() && (f.event, f.occurrence) == (fault.event, fault.occurrence);
+        if let Some(known) = self.faults.iter().position(same).map(|known| self.faults.remove(known)) {
+            fault = FaultRecord { at_ns: known.at_ns.min(fault.at_ns), ..known };
         }
+        let place = self.faults.partition_point(|f| f.at_ns <= fault.at_ns);
+        self.faults.insert(place, fault);
     }
 
     /// Notes when faults of this kind were undone, as far as they still lasted.

@@ -14,7 +14,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use crate::plan::ClusterRole;
-use crate::record::FaultRecord;
+use crate::record::{FaultRecord, SAME_MOMENT};
 use crate::system::ClusterView;
 use crate::units::{Nanos, now};
 
@@ -92,6 +92,8 @@ pub struct ReadyWatch {
 
 /// Looks after one fault.
 struct ReadyThread {
+    /// The event, which time of it, and the nodes: of a rolling restart each node is a fault.
+    fault: (u32, u32, Vec<u32>),
     /// When the fault was.
     at: Nanos,
     stop: Arc<AtomicBool>,
@@ -103,37 +105,41 @@ impl ReadyWatch {
         Self { readiness, threads: Vec::new() }
     }
 
-    /// Begins to look after each fault that is new; the fault before it is over for that.
+    /// Begins to look after each fault of the system that is new; those of a moment before it are
+    /// over for that. Faults are noted in any order: a transfer when it is done.
     pub fn note(&mut self, faults: &[FaultRecord]) {
         let Some(readiness) = &self.readiness else { return };
-        for fault in faults.iter().skip(self.threads.len()) {
-            self.stop();
+        for fault in faults.iter().filter(|f| f.consumer.is_none() && !f.action.of_consumer()) {
+            let key = (fault.event, fault.occurrence, fault.nodes.clone());
+            if self.threads.iter().any(|t| t.fault == key) {
+                continue;
+            }
+            self.stop(|t| t.at.saturating_add(SAME_MOMENT) < fault.at_ns);
             let stop = Arc::new(AtomicBool::new(false));
             let (told, ready) = channel();
             let (stopped, readiness) = (Arc::clone(&stop), readiness.clone());
             // Who was killed is gone, even if nobody has seen it.
             let gone = fault.action.ends() && matches!(readiness, Readiness::Answers { .. });
-            let of_system = !fault.action.of_consumer();
             let body = move || {
-                if of_system && let Some(at) = ready_again(|| readiness.ready(), gone, &stopped) {
+                if let Some(at) = ready_again(|| readiness.ready(), gone, &stopped) {
                     // Who does not wait any more needs no answer.
                     let _ = told.send(at);
                 }
             };
             // Without a thread it is not known.
             drop(std::thread::Builder::new().name("ready".into()).spawn(body));
-            self.threads.push(ReadyThread { at: fault.at_ns, stop, ready });
+            self.threads.push(ReadyThread { fault: key, at: fault.at_ns, stop, ready });
         }
     }
 
     /// When the system was ready again, for each fault.
     pub fn fold(self, raw: &mut RawTrial) {
         raw.ready = self.threads.iter().filter_map(|t| Some((t.at, t.ready.try_recv().ok()?))).collect();
-        self.stop();
+        self.stop(|_| true);
     }
 
-    fn stop(&self) {
-        self.threads.iter().for_each(|t| t.stop.store(true, Ordering::Relaxed));
+    fn stop(&self, which: impl Fn(&ReadyThread) -> bool) {
+        self.threads.iter().filter(|t| which(t)).for_each(|t| t.stop.store(true, Ordering::Relaxed));
     }
 }
 
@@ -158,6 +164,56 @@ mod tests {
     use std::sync::atomic::AtomicU32;
 
     use super::*;
+    use crate::plan::Action;
+    use crate::units::SECOND;
+
+    fn fault(event: u32, at_ns: Nanos, nodes: &[u32]) -> FaultRecord {
+        FaultRecord {
+            event,
+            occurrence: 1,
+            action: Action::Kill,
+            nodes: nodes.to_vec(),
+            role: None,
+            consumer: None,
+            due_ns: at_ns,
+            at_ns,
+            undone_ns: None,
+            settled_ns: None,
+        }
+    }
+
+    /// Each fault of the system is looked after once, whatever order they are noted in; only a
+    /// later one of the system ends that.
+    #[test]
+    fn each_fault_is_looked_after_once_and_until_the_next() {
+        // Nobody ever answers: all that is begun goes on until it is stopped.
+        let readiness = Readiness::Answers { address: "127.0.0.1:1".into(), hello: b"" };
+        let mut watch = ReadyWatch::new(Some(readiness));
+        let looked = |watch: &ReadyWatch| -> Vec<(Nanos, bool)> {
+            watch.threads.iter().map(|t| (t.at, !t.stop.load(Ordering::Relaxed))).collect()
+        };
+        let mut raw = RawTrial::default();
+        raw.add_fault(fault(0, 5 * SECOND, &[0]));
+        watch.note(&raw.faults);
+        // A consumer dies later, and a leader has handed over before.
+        let consumer = FaultRecord { action: Action::ConsumerKill, consumer: Some(1), ..fault(1, 6 * SECOND, &[]) };
+        raw.add_fault(consumer);
+        raw.add_fault(FaultRecord { action: Action::Transfer, ..fault(2, 4 * SECOND, &[1]) });
+        watch.note(&raw.faults);
+        assert_eq!(looked(&watch), [(5 * SECOND, true), (4 * SECOND, true)]);
+        // Nodes of a rolling restart, and another one at the same moment as the second.
+        raw.add_fault(fault(3, 7 * SECOND, &[0]));
+        watch.note(&raw.faults);
+        raw.add_fault(fault(3, 9 * SECOND, &[1]));
+        raw.add_fault(fault(4, 9 * SECOND + 1, &[2]));
+        watch.note(&raw.faults);
+        watch.note(&raw.faults);
+        assert_eq!(
+            looked(&watch),
+            [5 * SECOND, 4 * SECOND, 7 * SECOND, 9 * SECOND, 9 * SECOND + 1].map(|at| (at, at >= 9 * SECOND))
+        );
+        watch.fold(&mut raw);
+    }
 
     #[test]
     fn ready_is_who_was_away_and_is_there() {

@@ -3,5 +3,6 @@
 
 pub mod clock;
 pub mod doctor;
+pub mod files;
 pub mod machine;
 mod ticks;

@@ -135,6 +135,11 @@ impl OutageField {
         }
     }
 
+    /// Whether faults of one moment have the same of it: it is counted in the window of each.
+    pub fn shared(self) -> bool {
+        matches!(self, Self::Duplicated | Self::Reordered | Self::Refused | Self::Disconnects)
+    }
+
     /// Whether its value of a trial is the sum over the faults; otherwise it is their median.
     pub fn adds_up(self) -> bool {
         matches!(

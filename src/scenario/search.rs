@@ -26,7 +26,7 @@ pub struct SearchTable {
     /// keep the limits.
     #[schemars(with = "Option<Vec<serde_json::Value>>")]
     pub values: Option<Vec<toml::Value>>,
-    /// How far the two rates that are left may be apart. Default: 5%.
+    /// How far the two rates that are left may be apart, 1% or more. Default: 5%.
     pub width: Option<Share>,
     /// Confidence at which a trial proves that a percentile keeps its limit or breaks it. Default:
     /// 0.95.
@@ -74,8 +74,11 @@ pub(super) fn resolve(
 ) -> Option<SearchPlan> {
     let limits = limits(table, known, problems);
     let width = table.width.unwrap_or(Share(0.05));
-    if !(0.005..=1.0).contains(&width.0) {
-        problems.add(Problem::new("search.width", format!("{width} is not between 0.5% and 100%")));
+    if !(0.01..=1.0).contains(&width.0) {
+        problems.add(
+            Problem::new("search.width", format!("{width} is not between 1% and 100%"))
+                .hint("a rate is tried with three digits, of which two are up to 1 % apart: 100k/s, 101k/s"),
+        );
         return None;
     }
     let confidence = table.confidence.unwrap_or(0.95);

@@ -45,6 +45,17 @@ fn a_misspelt_key_of_a_search_is_told_once() {
     }
 }
 
+/// Rates have three digits: 100k/s and 101k/s are 1 % apart, and so no answer is closer.
+#[test]
+fn a_width_that_three_digits_cannot_keep_is_refused() {
+    let wide = |width: &str| read(&format!("{GOOD}[search]\n{BY_RATE}").replace("5%", width));
+    wide("1%").unwrap();
+    for width in ["0.9%", "0%", "101%"] {
+        let said = wide(width).unwrap_err().to_string();
+        assert!(said.contains("is not between 1% and 100%") && said.contains("three digits"), "{said}");
+    }
+}
+
 /// Each system is tried at each value of its own settings, and not at those of another one.
 #[test]
 fn settings_of_a_system_are_swept() {

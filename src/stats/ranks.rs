@@ -1,7 +1,7 @@
 //! Do two small samples differ? Exact tests by permutation, and the parametric ones beside them for
 //! comparison. Values may be +infinity (lost messages): ranks do not mind.
 
-use super::dist::{normal_two_sided, t_quantile, t_two_sided};
+use super::dist::{binomial_cdf, normal_two_sided, t_quantile, t_two_sided};
 use super::{mean, sample_variance};
 
 /// Samples up to this size each are tested exactly.
@@ -132,6 +132,15 @@ pub fn sign_flip(differences: &[f64]) -> Option<SignPatterns> {
         })
         .count() as u64;
     Some(SignPatterns { extreme, total, p: extreme as f64 / total as f64 })
+}
+
+/// The exact sign test: the two-sided p-value of so many of n values being on one side of a limit,
+/// where each is as likely to be on the other. It is 1 where they are no more than half. Source: J.
+/// Arbuthnot (1710); W. J. Conover, "Practical Nonparametric Statistics" (1999), 3.4. `None`
+/// without values.
+pub fn sign_test(on_one_side: usize, n: usize) -> Option<f64> {
+    let others = n.checked_sub(on_one_side).filter(|_| n > 0)?;
+    Some((2.0 * binomial_cdf(others as i64, n as u64, 0.5)).min(1.0))
 }
 
 /// Wilcoxon's signed-rank test, exact by permutation of mid-ranks: the smaller of the two rank
@@ -266,6 +275,25 @@ mod tests {
             prop_assert!((test.p - brute(&a, &b)).abs() < 1e-12);
             prop_assert_eq!(mann_whitney(&b, &a).unwrap().p, test.p);
         }
+    }
+
+    proptest! {
+        /// The sign test is the enumeration of all patterns of signs.
+        #[test]
+        fn the_sign_test_is_the_enumeration(n in 1usize..16, most in 0usize..16) {
+            let most = most.min(n);
+            let as_many = (0u32..1 << n).filter(|pattern| pattern.count_ones() as usize >= most).count();
+            let p = (2.0 * as_many as f64 / f64::from(1u32 << n)).min(1.0);
+            prop_assert!((sign_test(most, n).unwrap() - p).abs() < 1e-12);
+        }
+    }
+
+    /// Also beyond what can be enumerated: P(Bin(30, 1/2) <= 8) is 0.00806.
+    #[test]
+    fn the_sign_test_is_exact_for_many_rounds() {
+        assert!((sign_test(22, 30).unwrap() - 0.016_124_9).abs() < 1e-6, "{:?}", sign_test(22, 30));
+        assert!((sign_test(40, 40).unwrap() - 2f64.powi(-39)).abs() < 1e-18, "{:?}", sign_test(40, 40));
+        assert_eq!((sign_test(5, 10), sign_test(3, 10), sign_test(0, 0)), (Some(1.0), Some(1.0), None));
     }
 
     #[test]

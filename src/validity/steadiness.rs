@@ -43,6 +43,15 @@ pub struct BlockFlow {
     pub disturbed: bool,
 }
 
+impl BlockFlow {
+    /// Whether most of what is not done at the end was not even sent, so that the backlog is the
+    /// generator's.
+    pub(super) fn mostly_unsent(&self) -> bool {
+        let sum = |counts: &[u64]| counts.iter().sum::<u64>();
+        2 * self.unsent > sum(&self.owed).saturating_sub(sum(&self.done))
+    }
+}
+
 /// V3, keeping up, in a trial of any length: the backlog is what was due and came at all, less what
 /// had come. INVALID when it grows without end: Mann-Kendall at 1 %, and Theil-Sen's slope times
 /// the length, and twice what the second half of the trial adds, above 5 % of a second's
@@ -107,7 +116,7 @@ pub(super) fn keeps_up(flow: Option<&BlockFlow>) -> Check {
     let late = 2.0 * (there - filled[filled.len() / 2]);
     let growth = trend.map_or(0.0, |t| (t.slope * (filled.len() - 1) as f64).min(late));
     if trend.is_some_and(|t| t.p < 0.01) && growth > enough {
-        let whose = match 2 * flow.unsent > there as u64 {
+        let whose = match flow.mostly_unsent() {
             true => "; most of the backlog had not been sent: see V1",
             false => "",
         };

@@ -5,8 +5,8 @@
 //! sends met back-pressure, or its backlog grew. A percentile is held to its limit by the messages
 //! beyond it (`stats::limit`), with the over-dispersion of the trial.
 
-use super::Evidence;
 use super::checks::CheckInput;
+use super::{BlockFlow, Evidence};
 use crate::plan::Case;
 use crate::plan::gate::{Comparator, Expectation};
 use crate::plan::metric::{Quantity, Statistic};
@@ -63,27 +63,51 @@ pub fn vote(trial: &Trial, case: &Case, evidence: &Evidence<'_>, held: LimitsHel
         );
     }
     let pressed = seen.iter().any(|o| o.backpressure > 0);
+    let busy = seen.iter().any(|o| o.busiest > BUSY && !o.spinning);
+    let spoiled_by_threads = |words: String| {
+        VoteCast::of(Vote::Spoiled, format!("{words}; but a thread of the generator was busy all the time"))
+    };
     let short = |o: &CheckInput| o.scheduled.is_some_and(|n| n > 0 && (o.sent as f64) < OFFERED * n as f64);
     if let Some(o) = seen.iter().find(|o| short(o)) {
         let share = 100.0 * o.sent as f64 / o.scheduled.unwrap_or(1) as f64;
-        return match pressed {
-            true => VoteCast::of(Vote::Fail, format!("the system took only {share:.1} % of what was offered")),
-            false => VoteCast::of(Vote::Spoiled, format!("the generator sent only {share:.1} % of what was due")),
+        return match () {
+            () if !pressed => {
+                VoteCast::of(Vote::Spoiled, format!("the generator sent only {share:.1} % of what was due"))
+            }
+            () if busy => spoiled_by_threads(format!("only {share:.1} % of what was due was sent")),
+            () => VoteCast::of(Vote::Fail, format!("the system took only {share:.1} % of what was offered")),
         };
     }
     if let Some(check) = invalid("V3") {
         // Where most of the backlog was not even sent, it is the generator's.
-        let unsent = seen.iter().any(|o| o.flow.as_ref().is_some_and(|f| f.unsent > 0));
-        return match unsent && !pressed {
-            true => VoteCast::of(Vote::Spoiled, "a backlog grew that had not been sent"),
-            false => VoteCast::of(Vote::Fail, format!("the backlog grew: {}", check.observed)),
+        let unsent = seen.iter().any(|o| o.flow.as_ref().is_some_and(BlockFlow::mostly_unsent));
+        let grew = format!("the backlog grew: {}", check.observed);
+        return match () {
+            () if unsent && !pressed => VoteCast::of(Vote::Spoiled, "a backlog grew that had not been sent"),
+            () if busy => spoiled_by_threads(grew),
+            () => VoteCast::of(Vote::Fail, grew),
         };
     }
-    held_to(trial, case, evidence, held, pressed)
+    held_to(trial, case, evidence, held, Generator { pressed, busy })
+}
+
+/// How the generator fared.
+#[derive(Clone, Copy)]
+struct Generator {
+    /// Sends met back-pressure.
+    pressed: bool,
+    /// A thread of it had nothing to spare.
+    busy: bool,
 }
 
 /// The limits of a trial that kept up.
-fn held_to(trial: &Trial, case: &Case, evidence: &Evidence<'_>, held: LimitsHeld<'_>, pressed: bool) -> VoteCast {
+fn held_to(
+    trial: &Trial,
+    case: &Case,
+    evidence: &Evidence<'_>,
+    held: LimitsHeld<'_>,
+    generator: Generator,
+) -> VoteCast {
     let mut broken = Vec::new();
     let (mut open, mut words) = (Vec::new(), Vec::new());
     let mut own = true;
@@ -97,13 +121,12 @@ fn held_to(trial: &Trial, case: &Case, evidence: &Evidence<'_>, held: LimitsHeld
                 State::Broken(found) => {
                     words.push(format!("`{}` is broken: {found}", limit.that));
                     broken.push(i);
-                    own &= !pressed && of_generator(trial, case, index, evidence.log, limit, held.confidence);
+                    own &= !generator.pressed && of_generator(trial, case, index, evidence.log, limit, held.confidence);
                 }
             }
         }
     }
     broken.dedup();
-    let busy = evidence.observed.iter().any(|o| o.busiest > BUSY && !o.spinning);
     match () {
         () if broken.is_empty() && open.is_empty() => VoteCast::of(Vote::Pass, ""),
         () if broken.is_empty() => {
@@ -113,7 +136,7 @@ fn held_to(trial: &Trial, case: &Case, evidence: &Evidence<'_>, held: LimitsHeld
             Vote::Spoiled,
             format!("{}; from the send on it is kept, so the generator was late", words.join(", ")),
         ),
-        () if busy => VoteCast::of(
+        () if generator.busy => VoteCast::of(
             Vote::Spoiled,
             format!("{}; but a thread of the generator was busy all the time", words.join(", ")),
         ),
@@ -315,7 +338,10 @@ mod tests {
         assert_eq!(cast(&late, &log, pressed, &limits).vote, Vote::Fail, "the system held the sends up");
         let unsent = CheckInput { sent: 9_000, ..good() };
         assert_eq!(cast(&late, &log, unsent.clone(), &limits).vote, Vote::Spoiled);
-        assert_eq!(cast(&late, &log, CheckInput { backpressure: 1, ..unsent }, &limits).vote, Vote::Fail);
+        let held = CheckInput { backpressure: 1, ..unsent };
+        assert_eq!(cast(&late, &log, held.clone(), &limits).vote, Vote::Fail);
+        // It was held up by its own thread: the client's buffer is full because nothing empties it.
+        assert_eq!(cast(&late, &log, CheckInput { busiest: 0.99, ..held }, &limits).vote, Vote::Spoiled);
         let (slow, log) = trial(1_000.0, 1.0, 0);
         assert_eq!(cast(&slow, &log, good(), &limits).vote, Vote::Fail);
         assert_eq!(cast(&slow, &log, CheckInput { busiest: 0.99, ..good() }, &limits).vote, Vote::Spoiled);
@@ -334,9 +360,16 @@ mod tests {
         trial.validity.push(check("V3"));
         let limits = p99_below(1e6);
         assert_eq!(cast(&trial, &log, good(), &limits).vote, Vote::Fail);
-        let flow = super::super::BlockFlow { unsent: 10, ..Default::default() };
-        let unsent = CheckInput { flow: Some(flow), ..good() };
-        assert_eq!(cast(&trial, &log, unsent, &limits).vote, Vote::Spoiled);
+        // A hundred of them are not done at the end: whose they are is told by most of them.
+        for (unsent, vote) in [(10, Vote::Fail), (60, Vote::Spoiled)] {
+            let flow = BlockFlow { owed: vec![500, 500], done: vec![500, 400], unsent, ..Default::default() };
+            let held = CheckInput { flow: Some(flow), ..good() };
+            assert_eq!(cast(&trial, &log, held, &limits).vote, vote, "{unsent}");
+        }
+        let starved = CheckInput { busiest: 0.99, ..good() };
+        assert_eq!(cast(&trial, &log, starved.clone(), &limits).vote, Vote::Spoiled);
+        let spinning = CheckInput { spinning: true, ..starved };
+        assert_eq!(cast(&trial, &log, spinning, &limits).vote, Vote::Fail);
         trial.outcome = Outcome::Failed { phase: "measure".into(), error: "it ended".into() };
         let found = cast(&trial, &log, good(), &limits);
         assert!(found.vote == Vote::Fail && found.why.contains("it ended"), "{}", found.why);

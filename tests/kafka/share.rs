@@ -306,7 +306,8 @@ fn another_process_joins_a_share_group_that_has_members() {
     for part in 0..20 {
         whole.send(&mut producer, 0, part * 20..(part + 1) * 20, |_| (0, None));
     }
-    let mut members = [first, second].map(|(bench, consumer)| (judge(&bench, |_, _| Disposition::Accept), bench, consumer));
+    let mut members =
+        [first, second].map(|(bench, consumer)| (judge(&bench, |_, _| Disposition::Accept), bench, consumer));
     let deadline = Instant::now() + BOUND;
     while members.iter().map(|(judge, ..)| judge.heard.len()).sum::<usize>() < 400 {
         assert!(Instant::now() < deadline, "{:?}", members.iter().map(|(j, ..)| j.heard.len()).collect::<Vec<_>>());

@@ -1,9 +1,11 @@
 //! The network of a trial is cut and shaped, in a namespace of the run's own. Truth: nothing passes
 //! while it is cut, and no connection is lost.
 
+use std::process::Command;
+
 use serde_json::Value;
 
-use super::{needs, record, run, words};
+use super::{PROGRAM, needs, record, run, words};
 
 // The drain is long: after an outage TCP waits before it sends again, each time twice as long, and
 // the drain ends with the last message all the same.
@@ -44,6 +46,31 @@ fn an_outage_of_the_network_is_in_the_percentiles_and_loses_nothing() {
     let ledger = &trial["workloads"][0]["ledger"];
     assert!(ledger["sent"].as_u64().unwrap() > 1000, "{ledger}");
     assert_eq!((&ledger["lost"], &ledger["duplicated"], &ledger["reordered"]), (&0.into(), &0.into(), &0.into()));
+}
+
+/// As the first process of a container, msgbench has no parent that it could see.
+#[test]
+fn the_first_process_of_a_container_cuts_its_network_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let events = "[[event]]\nat = \"1s\"\naction = \"cut\"\n[[event]]\nat = \"1500ms\"\naction = \"mend\"\n";
+    let file = dir.path().join("s.toml");
+    std::fs::write(&file, format!("{SCENARIO}{events}")).unwrap();
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--pid", "--fork", "--mount-proc"])
+        .args([PROGRAM, "run"])
+        .arg(&file)
+        .args(["--format", "record", "--out"])
+        .arg(dir.path().join("results"))
+        .env("MSGBENCH_CERTIFICATE", dir.path().join("certificate.json"))
+        .output();
+    let Ok(output) = output else { return needs::network("there is no unshare (util-linux)") };
+    let said = words(&output);
+    if said.contains("unshare:") || said.contains("a network namespace cannot be made") {
+        return needs::network(&said);
+    }
+    let trial = record(&output)["trials"][0].clone();
+    assert_eq!(trial["outcome"]["status"], "complete", "{} {said}", trial["outcome"]);
+    assert!(longest(&trial) > 0.3e9, "{}", longest(&trial));
 }
 
 #[test]

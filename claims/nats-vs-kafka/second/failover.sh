@@ -59,7 +59,7 @@ for _ in $(seq 100); do
 done
 : >"$dir/killed"
 for _ in 1 2 3; do
-    first=$(leader)
+    first=$(leader) || { echo "$first"; exit 1; }
     eval "process=\$node_$first"
     sleep 1
     date +%s%3N >>"$dir/killed"

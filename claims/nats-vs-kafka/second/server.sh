@@ -8,10 +8,9 @@ mounted=
 # A Java virtual machine whose speed does not count.
 SHORT_LIVED="-Xmx256m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 end() {
-    for one in $beside $server; do
-        kill "$one" 2>/dev/null || true
-        wait "$one" 2>/dev/null || true
-    done
+    # Their data are thrown away, and the last of several brokers would wait for the others.
+    for one in $beside $server; do kill -9 "$one" 2>/dev/null || true; done
+    for one in $beside $server; do wait "$one" 2>/dev/null || true; done
     [ -z "$mounted" ] || umount "$mounted" || true
     rm -rf "$dir"
 }

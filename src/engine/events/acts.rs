@@ -67,8 +67,8 @@ impl PendingEvents<'_> {
             None if event.action.starts_again() || event.action == Action::RollingRestart => 0,
             None => return,
         };
-        let all = nodes.into_iter().chain(gone.iter().map(|(node, ..)| *node));
-        self.lasting.push(Lasting { at: *next, action: event.action, nodes: all.collect(), until });
+        done.extend(gone.iter().map(|(node, pid, _)| (*node, *pid)));
+        self.lasting.push(Lasting { at: *next, action: event.action, nodes: done, until });
         self.undo_due(system, raw);
     }
 
@@ -191,13 +191,19 @@ impl PendingEvents<'_> {
         if action.of_network() {
             match std::mem::take(&mut lasting.nodes) {
                 none if none.is_empty() => self.mend(raw),
-                nodes => self.mend_nodes(&nodes, system, raw),
+                nodes => {
+                    let nodes: Vec<u32> = nodes.into_iter().map(|(node, _)| node).collect();
+                    self.mend_nodes(&nodes, system, raw);
+                }
             }
             return;
         }
         let mut waiting = Vec::new();
-        for node in std::mem::take(&mut lasting.nodes) {
-            let pid = self.pids[node as usize];
+        for (node, pid) in std::mem::take(&mut lasting.nodes) {
+            // Another event has started it again: what was done to that process is over.
+            if self.pids[node as usize] != pid {
+                continue;
+            }
             match (action, system.node_ended(node as usize)) {
                 (Action::Pause, None) => {
                     signal(pid, Action::Resume);
@@ -208,12 +214,13 @@ impl PendingEvents<'_> {
                 }
                 // It is no longer there to go on.
                 (Action::Pause, Some(_)) => {}
-                (_, None) => waiting.push(node),
+                (_, None) => waiting.push((node, pid)),
                 (_, Some(how)) => self.start_again(&at, node, &how, system, raw),
             }
         }
-        if waiting.is_empty() {
-            self.undone(raw, |f| (f.event, f.occurrence) == (at.event, at.number) && f.consumer.is_none());
+        let own = |f: &FaultRecord| (f.event, f.occurrence) == (at.event, at.number) && f.consumer.is_none();
+        if waiting.is_empty() && raw.faults.iter().any(|f| f.undone_ns.is_none() && own(f)) {
+            self.undone(raw, own);
         }
         lasting.nodes = waiting;
     }
@@ -273,7 +280,7 @@ impl PendingEvents<'_> {
             raw.add_fault(self.fault(next, &[], self.since_origin()));
         }
         if let Some(lasts) = event.lasts {
-            let until = self.scene.origin + begun + lasts.0;
+            let until = now() + lasts.0;
             self.lasting.push(Lasting { at: *next, action: event.action, nodes: Vec::new(), until });
         }
         // A client may give up while nothing passes.

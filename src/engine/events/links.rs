@@ -37,10 +37,12 @@ impl PendingEvents<'_> {
         raw.end_expected |= event.action == Action::Cut;
         self.watch = None;
         // From now on nothing passes: until then some messages still did.
-        raw.add_fault(self.fault(next, nodes, self.since_origin()));
+        let cut = self.since_origin();
+        raw.add_fault(self.fault(next, nodes, cut));
         if let Some(lasts) = event.lasts {
-            let until = self.scene.origin + begun + lasts.0;
-            self.lasting.push(Lasting { at: *next, action: event.action, nodes: nodes.to_vec(), until });
+            let until = self.scene.origin + cut + lasts.0;
+            let nodes = nodes.iter().map(|node| (*node, self.pids.get(*node as usize).copied().unwrap_or(0))).collect();
+            self.lasting.push(Lasting { at: *next, action: event.action, nodes, until });
         }
     }
 

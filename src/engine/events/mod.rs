@@ -62,8 +62,8 @@ pub struct EventScene<'a> {
 struct Lasting {
     at: Occurrence,
     action: Action,
-    /// The nodes on which it is not undone yet.
-    nodes: Vec<u32>,
+    /// The nodes on which it is not undone yet, each with the process that it was done to.
+    nodes: Vec<(u32, u32)>,
     until: Nanos,
 }
 

@@ -206,6 +206,48 @@ fn without_an_answer_nothing_is_done_and_the_trial_fails() {
     assert!(system.ended_nodes().is_empty() && raw.faults.is_empty());
 }
 
+/// Acts until an instant since the origin.
+fn drive_until(pending: &mut PendingEvents<'_>, system: &mut Sleepers, raw: &mut RawTrial, since: Nanos) {
+    let end = pending.scene.origin + since;
+    drive(pending, system, raw, |_| now() >= end);
+}
+
+/// A node that another event starts again, while it is to be away for longer: that is over then,
+/// and what is done to the new process is not undone by the first event.
+#[test]
+fn what_another_event_has_undone_does_not_last() {
+    let mut system = Sleepers::new(1);
+    let pids = system.pids();
+    let of =
+        |ms: u64, action| PlannedEvent { node: NodeChoice::Number(0), ..PlannedEvent::once(Span::millis(ms), action) };
+    let away = |ms: u64, action| PlannedEvent { lasts: Some(Span::millis(600)), ..of(ms, action) };
+    for action in [Action::Kill, Action::Pause] {
+        let events = [away(0, action), of(200, Action::Restart), of(1_200, Action::Kill)];
+        let pids_now = system.pids();
+        let scene = EventScene {
+            events: &events,
+            pids: &pids_now,
+            seed: 1,
+            origin: now(),
+            view: None,
+            stored: stored(),
+            hand_over: Box::new(|_| None),
+            kill_producers: Box::new(|_| 0),
+        };
+        let mut pending = PendingEvents::new(scene);
+        let mut raw = RawTrial::default();
+        drive(&mut pending, &mut system, &mut raw, |raw| raw.faults.iter().any(|f| f.settled_ns.is_some()));
+        drive_until(&mut pending, &mut system, &mut raw, 1_000_000_000);
+        assert!(!pending.recovering(&raw), "{action:?}: {:?}", raw.faults);
+        assert!(raw.faults[0].undone_ns.is_some_and(|at| at < 600_000_000), "{action:?}: {:?}", raw.faults);
+        drive(&mut pending, &mut system, &mut raw, |raw| raw.log.iter().any(|l| l.2.starts_with("kill node 0")));
+        drive_until(&mut pending, &mut system, &mut raw, 2_000_000_000);
+        assert_eq!(system.ended_nodes(), [0], "{action:?}: nothing starts it again");
+        system.restart(0).unwrap();
+    }
+    assert_ne!(system.pids(), pids);
+}
+
 /// All nodes at once, undone on all.
 #[test]
 fn all_nodes_are_ended_and_started_again() {

@@ -286,7 +286,7 @@ fn open_files(root: &FileSystemRoot) -> Finding {
     let soft = line.and_then(|l| l.split_whitespace().next().map(str::to_owned)).unwrap_or_default();
     let enough = soft == "unlimited" || soft.parse::<u64>().is_ok_and(|n| n >= OPEN_FILES);
     let grade = if enough { Grade::Ok } else { Grade::Warn };
-    let why = "each connection is an open file, at both ends; a scenario with many is refused";
+    let why = "each connection is an open file, at both ends; a trial that needs more of them fails";
     finding("open files", grade, format!("at most {soft}"), why, "ulimit -n 65536")
 }
 

@@ -7,6 +7,8 @@
 //! rest is computed from the slots when the trial is over, by pure functions.
 
 mod backlog;
+#[cfg(test)]
+mod faults_tests;
 mod ladder;
 mod recovery;
 mod runs;

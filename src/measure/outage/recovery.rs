@@ -88,6 +88,12 @@ impl<'a> LatencyWindows<'a> {
         band
     }
 
+    /// How long a message takes at most where all is well, but for a few, as it was between two
+    /// instants; 0 where that is not known.
+    pub(super) fn usual(&self, from: Nanos, to: Nanos) -> Nanos {
+        self.band(from, to).map_or(0, |band| upper((band + SLACK).min(CLASSES - 2)))
+    }
+
     /// The p99 of what was due between two instants in steps of [`STEP`], or longer ones where
     /// there would be too many: from when, and what; `None` where more than 1 % was never done.
     pub(super) fn trace(&self, from: Nanos, to: Nanos) -> Vec<TracePoint> {

@@ -9,8 +9,8 @@ use super::slots::{DoneCell, DueCell, SlotGrid};
 pub struct OutageRun {
     /// When the first of them was due.
     pub from: Nanos,
-    /// When the first one after them that was in time was done; `None` where there was none before
-    /// the load ended.
+    /// When the first one after them that was in time was done, or the last of them, where nothing
+    /// was due until then; `None` where there was none before the load ended.
     pub to: Option<Nanos>,
 }
 
@@ -29,7 +29,8 @@ pub struct LaneOutage {
     pub lane: u32,
     /// The longest run that began in the window of the fault; none where all were in time.
     pub run: Option<OutageRun>,
-    /// When the first message was done that was due after the fault.
+    /// Whether a message was due after the fault, and when the first one was done.
+    pub awaited: bool,
     pub first: Option<Nanos>,
     /// Messages due in the window of the fault, and of these not done in time.
     pub due: u64,
@@ -47,6 +48,16 @@ pub(super) fn runs(grid: &SlotGrid, due: &[DueCell], done: &[DoneCell], known: N
     let mut last = LastSlots::default();
     for (slot, (due, done)) in due.iter().zip(done).enumerate().filter(|(_, (due, _))| due.due > 0) {
         let start = grid.start(slot);
+        // Nothing was due between the last of a run and this: a pause of the load is no outage.
+        if let Some(from) = open
+            && let Some(end) = last.end().filter(|end| *end < start + Nanos::from(due.first))
+        {
+            all.push(OutageRun { from, to: Some(end) });
+            open = None;
+        }
+        if open.is_none() {
+            last = LastSlots::default();
+        }
         if done.timely == 0 {
             if start + Nanos::from(due.last) <= known {
                 open.get_or_insert(start + Nanos::from(due.first));
@@ -70,7 +81,7 @@ pub(super) fn runs(grid: &SlotGrid, due: &[DueCell], done: &[DoneCell], known: N
     all
 }
 
-/// What was due in the slots of the run that the load ended in.
+/// What was due in the slots of a run so far.
 #[derive(Default)]
 struct LastSlots {
     due: Nanos,
@@ -82,28 +93,46 @@ impl LastSlots {
     fn note(&mut self, start: Nanos, due: &DueCell, done: &DoneCell) {
         self.due = start + Nanos::from(due.last);
         self.undone += u64::from(due.due.saturating_sub(done.done));
-        self.done = start + 1000 * Nanos::from(done.earliest);
+        self.done = self.done.max(start + 1000 * Nanos::from(done.latest));
     }
 
-    /// The run from `from` on. It is over where all its messages were done, though late: nothing
-    /// was due after them that could have been in time.
-    fn run(&self, from: Nanos) -> Option<OutageRun> {
-        match self.undone {
-            0 => Some(OutageRun { from, to: Some(self.done.max(self.due)) }),
-            _ => (self.due >= from + LEAST_OPEN).then_some(OutageRun { from, to: None }),
-        }
+    /// When all of it was done; `None` where some never was.
+    fn end(&self) -> Option<Nanos> {
+        (self.undone == 0).then_some(self.done.max(self.due))
     }
+
+    /// The run from `from` on that the load ended in. It is over where all its messages were done,
+    /// though late: nothing was due after them that could have been in time.
+    fn run(&self, from: Nanos) -> Option<OutageRun> {
+        let to = self.end();
+        (to.is_some() || self.due >= from + LEAST_OPEN).then_some(OutageRun { from, to })
+    }
+}
+
+/// Whether messages of a slot were late between others that were in time: they are in no run.
+pub(super) fn hides(due: &DueCell, done: &DoneCell) -> bool {
+    done.timely > 0 && due.due > done.timely && due.first >= done.first && due.last <= done.last
+}
+
+/// The cells of the slots that begin from `from` on and before `to`, with when they begin.
+pub(super) fn whole_slots<'a, Cell>(
+    grid: &'a SlotGrid,
+    cells: &'a [Cell],
+    from: Nanos,
+    to: Nanos,
+) -> impl Iterator<Item = (Nanos, &'a Cell)> {
+    let first = from.saturating_sub(grid.origin).div_ceil(grid.width) as usize;
+    let all = cells.iter().enumerate().skip(first).map(|(slot, cell)| (grid.start(slot), cell));
+    all.take_while(move |(start, _)| *start < to)
 }
 
 /// When the first message was done that was due from `from` on and before `to`: of the slots that
 /// lie between them as a whole.
 pub(super) fn first_done(grid: &SlotGrid, done: &[DoneCell], from: Nanos, to: Nanos) -> Option<Nanos> {
-    let slots = (from.saturating_sub(grid.origin)).div_ceil(grid.width) as usize..grid.slot(to).saturating_add(1);
     let mut first: Option<Nanos> = None;
-    for slot in slots {
-        let (start, Some(cell)) = (grid.start(slot), done.get(slot)) else { break };
+    for (start, cell) in whole_slots(grid, done, from, to) {
         // Nothing is done before it is due.
-        if start >= to || first.is_some_and(|first| first < start) {
+        if first.is_some_and(|first| first < start) {
             break;
         }
         if cell.done > 0 {

@@ -3,7 +3,8 @@
 //! A slot holds how many messages were due in it and how many were done (acknowledged, or
 //! delivered), how many of them in time, and where in the slot the first and the last of those were
 //! due. So a run of messages that were not done in time is known to the message, unless it begins
-//! and ends within one slot.
+//! and ends within one slot. A long phase with many lanes has long slots: there it is said that an
+//! outage may be hidden.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,9 +12,15 @@ use crate::units::{Nanos, SECOND};
 
 use super::ladder::LatencyLadder;
 
-/// Widths of a slot: the first that keeps the slots of a thread and workload below [`MOST`].
-const WIDTHS: [Nanos; 6] = [2_000_000, 5_000_000, 10_000_000, 20_000_000, 50_000_000, 100_000_000];
-/// Slots of one thread and workload; each takes 24 bytes.
+const MS: Nanos = SECOND / 1000;
+/// Widths of a slot: the first that keeps the slots of a thread and workload below [`MOST`]. An
+/// offset within one has 32 bits: 4.29 s.
+const WIDTHS: [Nanos; 11] =
+    [2 * MS, 5 * MS, 10 * MS, 20 * MS, 50 * MS, 100 * MS, 200 * MS, 500 * MS, SECOND, 2 * SECOND, 4 * SECOND];
+const WIDEST: Nanos = WIDTHS[WIDTHS.len() - 1];
+/// A run within a slot that is no longer is shorter than what outages are found to.
+const FINE: Nanos = 10 * MS;
+/// Slots of one thread and workload; each takes 28 bytes.
 const MOST: u64 = 1 << 20;
 /// Lanes that are told apart; more are counted together.
 pub const LANES: u64 = 256;
@@ -38,15 +45,24 @@ pub struct SlotGrid {
 }
 
 impl SlotGrid {
-    /// For a measured phase of this length; more than [`LANES`] lanes share slots.
+    /// For a measured phase of this length; more than [`LANES`] lanes share slots, and fewer where
+    /// the phase takes hours.
     pub fn new(origin: Nanos, measure: Nanos, lanes: u64, groups: u64, deadline: Nanos) -> Self {
-        let groups = groups.clamp(1, LANES);
-        let lanes = lanes.clamp(1, (LANES / groups).max(1));
-        let rows = lanes * (groups + 1);
-        let fits = |width: &Nanos| measure.div_ceil(*width) * rows <= MOST;
-        let width = WIDTHS.into_iter().find(fits).unwrap_or((measure * rows / MOST).next_multiple_of(SECOND));
+        let fits = |width: Nanos, lanes: u64, groups: u64| measure.div_ceil(width) * lanes * (groups + 1) <= MOST;
+        let mut groups = groups.clamp(1, LANES);
+        let mut lanes = lanes.clamp(1, (LANES / groups).max(1));
+        while !fits(WIDEST, lanes, groups) && lanes.max(groups) > 1 {
+            let most = if lanes > 1 { &mut lanes } else { &mut groups };
+            *most = most.div_ceil(2);
+        }
+        let width = WIDTHS.into_iter().find(|width| fits(*width, lanes, groups)).unwrap_or(WIDEST);
         let slots = measure.div_ceil(width).max(1) as usize;
         Self { origin, width, slots, lanes: lanes as usize, groups: groups as usize, deadline }
+    }
+
+    /// Whether a slot is no longer than what outages are found to.
+    pub(super) fn fine(&self) -> bool {
+        self.width <= FINE
     }
 
     /// When a slot begins.
@@ -90,7 +106,7 @@ pub(super) struct DueCell {
 
 /// Messages due in one slot that were done.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-#[serde(from = "[u32; 6]", into = "[u32; 6]")]
+#[serde(from = "[u32; 7]", into = "[u32; 7]")]
 pub(super) struct DoneCell {
     pub(super) done: u32,
     /// Of these in time; when the first and the last of those were due, since the slot began.
@@ -99,8 +115,9 @@ pub(super) struct DoneCell {
     pub(super) last: u32,
     /// Microseconds from when the first of those was due until it was done.
     pub(super) first_took: u32,
-    /// When the earliest of all was done, microseconds since the slot began.
+    /// When the earliest and the latest of all were done, microseconds since the slot began.
     pub(super) earliest: u32,
+    pub(super) latest: u32,
 }
 
 // There are many of them: names would be most of what is written.
@@ -116,15 +133,15 @@ impl From<DueCell> for [u32; 3] {
     }
 }
 
-impl From<[u32; 6]> for DoneCell {
-    fn from([done, timely, first, last, first_took, earliest]: [u32; 6]) -> Self {
-        Self { done, timely, first, last, first_took, earliest }
+impl From<[u32; 7]> for DoneCell {
+    fn from([done, timely, first, last, first_took, earliest, latest]: [u32; 7]) -> Self {
+        Self { done, timely, first, last, first_took, earliest, latest }
     }
 }
 
-impl From<DoneCell> for [u32; 6] {
-    fn from(DoneCell { done, timely, first, last, first_took, earliest }: DoneCell) -> Self {
-        [done, timely, first, last, first_took, earliest]
+impl From<DoneCell> for [u32; 7] {
+    fn from(DoneCell { done, timely, first, last, first_took, earliest, latest }: DoneCell) -> Self {
+        [done, timely, first, last, first_took, earliest, latest]
     }
 }
 
@@ -137,6 +154,7 @@ impl DoneCell {
     fn note(&mut self, offset: u32, took: Nanos, deadline: Nanos) {
         let done = micros(Nanos::from(offset) + took);
         self.earliest = if self.done == 0 { done } else { self.earliest.min(done) };
+        self.latest = self.latest.max(done);
         self.done += 1;
         if took > deadline {
             return;
@@ -155,6 +173,7 @@ impl DoneCell {
             return;
         }
         self.earliest = if self.done == 0 { other.earliest } else { self.earliest.min(other.earliest) };
+        self.latest = self.latest.max(other.latest);
         self.done += other.done;
         if other.timely == 0 {
             return;

@@ -5,36 +5,38 @@ use proptest::prelude::*;
 use super::*;
 use crate::units::{Nanos, SECOND};
 
-const MS: Nanos = 1_000_000;
-const ORIGIN: Nanos = 77 * SECOND + 123_456;
+pub(super) const MS: Nanos = 1_000_000;
+pub(super) const ORIGIN: Nanos = 77 * SECOND + 123_456;
 
 /// One message: its lane, when it was due, and when it was done.
 #[derive(Debug, Clone, Copy)]
-struct Known {
-    lane: u64,
-    due: Nanos,
-    done: Option<Nanos>,
+pub(super) struct Known {
+    pub(super) lane: u64,
+    pub(super) due: Nanos,
+    pub(super) done: Option<Nanos>,
 }
 
 /// A lane that takes nothing from one instant on until another, since the measured phase began.
 #[derive(Debug, Clone, Copy)]
-struct LaneAbsence {
-    from: Nanos,
-    to: Nanos,
+pub(super) struct LaneAbsence {
+    pub(super) from: Nanos,
+    pub(super) to: Nanos,
 }
 
 /// How the messages of a trial come.
 #[derive(Debug, Clone)]
-struct Scene {
+pub(super) struct Scene {
     /// Outages of each lane, by time.
-    lanes: Vec<Vec<LaneAbsence>>,
+    pub(super) lanes: Vec<Vec<LaneAbsence>>,
     /// Between two messages of a lane.
-    gap: Nanos,
+    pub(super) gap: Nanos,
     /// How long a message takes where all is well, at most.
-    usual: Nanos,
+    pub(super) usual: Nanos,
     /// Every so many-th message that was due while its lane was away is never done; 0 is none.
-    lose: u64,
-    measure: Nanos,
+    pub(super) lose: u64,
+    pub(super) measure: Nanos,
+    /// How long messages are due, and how long none are, in turn.
+    pub(super) bursts: Option<(Nanos, Nanos)>,
 }
 
 /// A number that depends on another, and looks like chance.
@@ -44,12 +46,15 @@ fn mixed(n: u64) -> u64 {
 }
 
 impl Scene {
-    fn messages(&self) -> Vec<Known> {
+    pub(super) fn messages(&self) -> Vec<Known> {
         let mut all = Vec::new();
         for (lane, away) in self.lanes.iter().enumerate() {
             let lane = lane as u64;
             for k in 0..self.measure / self.gap {
                 let due = k * self.gap + lane * self.gap / self.lanes.len() as u64;
+                if self.bursts.is_some_and(|(on, off)| due % (on + off) >= on) {
+                    continue;
+                }
                 let chance = mixed(due + 7 * lane);
                 // Out of order: one overtakes others.
                 let took = 200_000 + chance % self.usual;
@@ -64,7 +69,10 @@ impl Scene {
     }
 
     fn log(&self, deadline: Nanos) -> OutageLog {
-        let grid = SlotGrid::new(ORIGIN, self.measure, self.lanes.len() as u64, 1, deadline);
+        self.log_in(SlotGrid::new(ORIGIN, self.measure, self.lanes.len() as u64, 1, deadline))
+    }
+
+    pub(super) fn log_in(&self, grid: SlotGrid) -> OutageLog {
         // As three threads note it: in the order of being done, and each a part.
         let mut threads: Vec<OutageLog> = (0..3).map(|_| OutageLog::new(grid)).collect();
         let mut messages = self.messages();
@@ -81,34 +89,52 @@ impl Scene {
         all
     }
 
-    fn found(&self, deadline: Nanos, faults: &[Nanos]) -> Vec<SideOutage> {
+    pub(super) fn found(&self, deadline: Nanos, faults: &[Nanos]) -> Vec<SideOutage> {
+        self.found_in(&self.log(deadline), faults)
+    }
+
+    pub(super) fn found_in(&self, log: &OutageLog, faults: &[Nanos]) -> Vec<SideOutage> {
         let faults: Vec<Nanos> = faults.iter().map(|at| ORIGIN + at).collect();
         let windows = FaultWindow::of(&faults, ORIGIN + self.measure);
-        let log = self.log(deadline);
-        let write = side_outages(&log, OutageSide::Write, &windows, Nanos::MAX);
-        assert_eq!(write, side_outages(&log, OutageSide::Read, &windows, Nanos::MAX));
+        let write = side_outages(log, OutageSide::Write, &windows, Nanos::MAX);
+        assert_eq!(write, side_outages(log, OutageSide::Read, &windows, Nanos::MAX));
         write
     }
 }
 
 /// The longest run of late messages of a lane that goes on at some time in `from..to`, message by
 /// message.
-fn by_message(messages: &[Known], lane: u64, deadline: Nanos, (from, to): (Nanos, Nanos)) -> Option<OutageRun> {
+pub(super) fn by_message(
+    messages: &[Known],
+    lane: u64,
+    deadline: Nanos,
+    (from, to): (Nanos, Nanos),
+) -> Option<OutageRun> {
     let mut lane: Vec<Known> = messages.iter().filter(|m| m.lane == lane).copied().collect();
     lane.sort_by_key(|m| m.due);
     let (mut open, mut all) = (None, Vec::new());
     let last = lane.last().map_or(0, |m| m.due);
     let known = lane.clone();
+    let done_by = |from: Nanos, to: Nanos| {
+        let run = known.iter().filter(|m| m.due >= from && m.due < to);
+        run.map(|m| m.done).collect::<Option<Vec<_>>>().and_then(|done| done.into_iter().max())
+    };
     for m in lane {
+        // Nothing was due between the last of a run and this one.
+        if let Some(from) = open
+            && let Some(end) = done_by(from, m.due).filter(|end| *end < m.due)
+        {
+            all.push(OutageRun { from, to: Some(end) });
+            open = None;
+        }
         match m.done.filter(|done| done - m.due <= deadline) {
             None => open = open.or(Some(m.due)),
             Some(done) => all.extend(open.take().map(|from| OutageRun { from, to: Some(done) })),
         }
     }
     if let Some(from) = open {
-        let run: Vec<&Known> = known.iter().filter(|m| m.due >= from).collect();
-        match run.iter().map(|m| m.done).collect::<Option<Vec<_>>>() {
-            Some(done) => all.push(OutageRun { from, to: done.into_iter().max() }),
+        match done_by(from, Nanos::MAX) {
+            Some(end) => all.push(OutageRun { from, to: Some(end) }),
             None if last >= from + 10 * MS => all.push(OutageRun { from, to: None }),
             None => {}
         }
@@ -118,11 +144,11 @@ fn by_message(messages: &[Known], lane: u64, deadline: Nanos, (from, to): (Nanos
 }
 
 /// Within 10 ms and 1 %.
-fn close(found: Nanos, known: Nanos) -> bool {
+pub(super) fn close(found: Nanos, known: Nanos) -> bool {
     found.abs_diff(known) <= 10 * MS + known / 100
 }
 
-fn scene() -> impl Strategy<Value = Scene> {
+pub(super) fn scene() -> impl Strategy<Value = Scene> {
     let lanes = prop::collection::vec(1_200u64..6_000, 1..6);
     (lanes, 1u64..12, 1u64..9, prop_oneof![Just(0u64), 2u64..5], 3_000u64..3_400).prop_map(
         |(lengths, gap, usual, lose, from)| Scene {
@@ -131,6 +157,7 @@ fn scene() -> impl Strategy<Value = Scene> {
             usual: usual * MS,
             lose,
             measure: 12 * SECOND,
+            bursts: None,
         },
     )
 }
@@ -232,6 +259,7 @@ fn outages_belong_to_their_faults() {
         usual: 2 * MS,
         lose: 0,
         measure: 60 * SECOND,
+        bursts: None,
     };
     let found = scene.found(SECOND, &[5 * SECOND, 15 * SECOND, 25 * SECOND, 35 * SECOND, 45 * SECOND]);
     let lengths: Vec<Vec<Option<u64>>> = found
@@ -252,7 +280,7 @@ fn outages_belong_to_their_faults() {
 #[test]
 fn what_is_not_over_is_said_so() {
     let lanes = vec![vec![LaneAbsence { from: 4 * SECOND, to: 100 * SECOND }]];
-    let scene = Scene { lanes, gap: 3 * MS, usual: 2 * MS, lose: 1, measure: 10 * SECOND };
+    let scene = Scene { lanes, gap: 3 * MS, usual: 2 * MS, lose: 1, measure: 10 * SECOND, bursts: None };
     let found = &scene.found(SECOND, &[4 * SECOND])[0];
     assert_eq!((found.worst(), found.back, found.lanes[0].first), (Some(None), None, None));
     assert!(found.lanes[0].late > 1_990 && found.lanes[0].due < 2_003);
@@ -303,7 +331,8 @@ fn a_message_that_is_lost_at_the_end_is_no_outage() {
 /// A fault that does nothing: no outage, and the latency is in its band at once.
 #[test]
 fn nothing_is_found_where_nothing_was() {
-    let scene = Scene { lanes: vec![vec![], vec![]], gap: MS, usual: 3 * MS, lose: 0, measure: 20 * SECOND };
+    let scene =
+        Scene { lanes: vec![vec![], vec![]], gap: MS, usual: 3 * MS, lose: 0, measure: 20 * SECOND, bursts: None };
     let found = &scene.found(100 * MS, &[9 * SECOND])[0];
     assert_eq!((found.worst(), found.unsettled), (None, false));
     assert!(close(found.back.unwrap(), ORIGIN + 9 * SECOND));

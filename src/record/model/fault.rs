@@ -6,6 +6,10 @@ use serde::{Deserialize, Serialize};
 use crate::plan::{Action, ClusterRole};
 use crate::units::Nanos;
 
+/// Faults that are no further apart than this, one by one, are of one moment: what follows is the
+/// doing of each of them.
+pub const SAME_MOMENT: Nanos = 50_000_000;
+
 /// A fault of the scenario, or one repetition of it. All instants are nanoseconds since the
 /// measured phase began.
 ///
@@ -36,6 +40,7 @@ pub struct FaultRecord {
     /// and for what cannot be undone.
     pub undone_ns: Option<Nanos>,
     /// When all nodes were seen to be there again, with every replica up to date; null when that
-    /// was not looked for, or not seen before the trial was over.
+    /// was not looked for (it was never undone, or was done to a consumer), or not seen before the
+    /// trial was over.
     pub settled_ns: Option<Nanos>,
 }

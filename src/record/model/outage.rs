@@ -49,22 +49,31 @@ pub struct FaultEffect {
 pub struct OutageResult {
     /// The longest outage of a lane, seconds: from when the first message was due that was not done
     /// within the deadline until the first one afterwards was that was. 0 where all were in time;
-    /// null where it was not over when the load ended.
+    /// null where it was not over when the load ended. Where nothing is due for a while, an outage
+    /// is over when all that was due before is done.
     pub longest_s: Option<f64>,
+    /// Messages were late between others that were not, in one of the slots of due time, which are
+    /// long in a long phase with many lanes: an outage up to so long, seconds, may not be seen. A
+    /// shorter `longest_s` is then in no metric.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hidden_s: Option<f64>,
     /// At least so long, where it was not over.
     pub at_least_s: f64,
     /// The sum over all lanes; null where one was not over.
     pub sum_s: Option<f64>,
     /// From the fault until each lane had done a message that was due after it, seconds: the last
-    /// lane. Null where one never did.
+    /// lane. Null where one never did, or where it is `idle`.
     pub first_s: Option<f64>,
+    /// Whether nothing was due after the fault.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub idle: bool,
     /// Whether enough was due before to know how latency is where all is well.
     pub judged: bool,
     /// From the fault until the p99 of what was due in the next 5 s (or until the next fault) was
     /// at most half more than the highest p99 of a second before the fault; null where it was not,
     /// or where it is not `judged`.
     pub recovery_s: Option<f64>,
-    /// Lanes in which something was due, and of these with an outage.
+    /// Lanes in which something was due, or on its way, and of these with an outage.
     pub lanes: u32,
     pub hit: u32,
     /// Messages due, and of these not done within the deadline.

@@ -46,6 +46,11 @@ fn across(curves: &[&DemandCurve<'_>]) -> (Axis, Vec<(String, f64)>) {
     (Axis { title, min: 0.0, max: end, ticks, scale: AxisScale::Number }, at)
 }
 
+/// Whether the capacity there may be another one.
+fn is_open(point: &DemandPoint<'_>) -> bool {
+    point.upper.is_none() || !point.ended
+}
+
 fn chart(record: &Record, rest: &str, curves: &[&DemandCurve<'_>]) -> Option<Chart> {
     let search = record.plan.search.as_ref()?;
     let first = curves.first()?;
@@ -67,7 +72,7 @@ fn chart(record: &Record, rest: &str, curves: &[&DemandCurve<'_>]) -> Option<Cha
         for p in &curve.points {
             let Some(lower) = p.lower else { continue };
             let says = format!("{}, {} = {}: holds {}", curve.system, curve.setting(), p.value, p.words());
-            shapes.push(Shape::Mark { series, at: (place(p.value), lower), hollow: p.upper.is_none(), says });
+            shapes.push(Shape::Mark { series, at: (place(p.value), lower), hollow: is_open(p), says });
         }
     }
     let more = if rest.is_empty() { String::new() } else { format!(" ({rest})") };
@@ -88,8 +93,11 @@ fn caption(record: &Record, curves: &[&DemandCurve<'_>]) -> String {
         curves.first().map_or("", |c| c.path),
         capacity::limits(search)
     );
-    if curves.iter().flat_map(|c| &c.points).any(|p| p.upper.is_none() && p.lower.is_some()) {
-        out.push_str(" A hollow mark is a lower bound: more was not tried, or the generator is the limit there.");
+    if curves.iter().flat_map(|c| &c.points).any(|p| is_open(p) && p.lower.is_some()) {
+        out.push_str(
+            " A hollow mark is no capacity: more was not tried, or the generator is the limit there, or the search did \
+             not end.",
+        );
     }
     for words in search.need.iter().flat_map(|need| demand::needs(record, *need)) {
         out.push_str(&format!(" {words}."));

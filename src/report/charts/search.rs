@@ -6,7 +6,7 @@ use super::chart::{Chart, Plot, Shape, Weight, through};
 use super::latency::log_axis;
 use crate::plan::gate::{Comparator, Expectation};
 use crate::plan::metric::{Quantity, Statistic, Unit};
-use crate::plan::search::{Ending, Parameter, Purpose, SearchPlan, Vote};
+use crate::plan::search::{Parameter, Purpose, SearchPlan, Vote};
 use crate::record::value::value;
 use crate::record::{Headlines, Record, SearchResult, SearchTrial, Trial};
 use crate::report::words::capacity as words;
@@ -102,9 +102,9 @@ fn across(search: &SearchPlan, marks: &[TrialMark<'_>], of: &[&SearchResult]) ->
 
 /// The two loads of the answer: over several searches from the lowest to the highest.
 fn interval(search: &SearchPlan, of: &[&SearchResult]) -> Option<Shape> {
-    let both = |s: &&SearchResult| Some((s.bracket.lower?, s.bracket.upper?, s.bracket.ending));
-    let known: Vec<_> = of.iter().filter_map(both).filter(|b| b.2 != Ending::GeneratorLimited).collect();
-    let of: Vec<_> = if known.is_empty() { of.iter().filter_map(both).collect() } else { known.clone() };
+    let known: Vec<_> = of.iter().filter_map(|s| Some((s.bracket.lower?, s.bracket.breaks()?))).collect();
+    let limited = || of.iter().filter_map(|s| Some((s.bracket.lower?, s.bracket.upper?))).collect();
+    let of: Vec<_> = if known.is_empty() { limited() } else { known.clone() };
     let from = of.iter().map(|b| b.0).min_by(f64::total_cmp)?;
     let to = of.iter().map(|b| b.1).max_by(f64::total_cmp)?;
     let label = match known.is_empty() {
@@ -189,6 +189,9 @@ fn caption(record: &Record, search: &SearchPlan, of: &[&SearchResult], marks: &[
         None => out.push_str(" No limit is one of a percentile, so that none is drawn."),
     }
     match interval(search, of) {
+        Some(Shape::Interval { known: true, .. }) if of.iter().any(|s| !s.bracket.ending.ended()) => {
+            out.push_str(" The band is as far as the trials tell: not every search ended.");
+        }
         Some(Shape::Interval { known: true, .. }) if of.len() > 1 => {
             out.push_str(" The band is from the lowest to the highest answer of the searches.");
         }
@@ -211,11 +214,12 @@ fn caption(record: &Record, search: &SearchPlan, of: &[&SearchResult], marks: &[
 mod tests {
     use super::*;
     use crate::plan::gate::{Policy, Share};
-    use crate::plan::search::Bracket;
+    use crate::plan::search::{Bracket, Ending};
     use crate::plan::{Arrivals, Load, Profile};
     use crate::record::sample;
     use crate::report::charts::chart::Body;
     use crate::report::charts::{Foot, figures, png, svg};
+    use crate::report::words::answer;
     use crate::units::Rate;
 
     /// The sample as a search of `reference` that ended so, with these trials: load and vote.
@@ -330,6 +334,12 @@ mod tests {
         let [chart] = &charts(&record)[..] else { panic!("one chart") };
         let Body::Plot(plot) = &chart.body else { panic!("a plot") };
         assert!(plot.x.share(1.1e3) - plot.x.share(1e3) > 0.005, "{:?}", plot.x);
+        let open = Bracket { ending: Ending::Unfinished, ..found(1e3, 1.1e3) };
+        let caption = charts(&searched(&far, open, "e2e.p99 < 20ms", 20e6)).remove(0).caption;
+        assert!(
+            caption.contains("not every search ended") && !caption.contains("its right edge does not"),
+            "{caption}"
+        );
         let limited = Bracket { ending: Ending::GeneratorLimited, ..found(1.5e3, 2e3) };
         let record = searched(&MIXED, limited, "e2e.p99 < 20ms", 20e6);
         let [chart] = &charts(&record)[..] else { panic!("one chart") };
@@ -337,5 +347,9 @@ mod tests {
             matches!(&shapes(chart)[0], Shape::Interval { known: false, label, .. } if label.contains("generator"))
         );
         assert!(chart.caption.contains("In the band the generator"), "{}", chart.caption);
+        // The thin line of the answer's bar goes up to a load that breaks a limit.
+        let range = |record: &Record| answer::of(record)?.sides.iter().find_map(|s| s.capacity.as_ref()?.range);
+        assert_eq!(range(&record), Some((1.5e3, 1.5e3)));
+        assert_eq!(range(&searched(&MIXED, found(1.5e3, 2e3), "e2e.p99 < 20ms", 20e6)), Some((1.5e3, 2e3)));
     }
 }

@@ -60,7 +60,8 @@ pub struct CapacitySummary {
     pub search: u32,
     /// The highest load that keeps the limits; of a listed setting the number of its value, from 0.
     pub lower: Option<f64>,
-    /// The lowest load above it that breaks one.
+    /// The lowest load above it that breaks one; null where none was found, or only the generator
+    /// stopped there.
     pub upper: Option<f64>,
     /// Both for people.
     pub keeps: Option<String>,
@@ -173,11 +174,11 @@ fn searches<'r>(record: &'r Record, search: &'r SearchPlan) -> impl Iterator<Ite
         point: demand::point_of(record, s).into_iter().cloned().collect(),
         search: s.number,
         lower: s.bracket.lower,
-        upper: s.bracket.upper,
+        upper: s.bracket.breaks(),
         keeps: shown(s.bracket.lower),
-        breaks: shown(s.bracket.upper),
+        breaks: shown(s.bracket.breaks()),
         ending: s.bracket.ending,
-        binding: s.binding().map(binding),
+        binding: s.bracket.breaks().and_then(|_| s.binding()).map(binding),
         votes: s.votes.iter().map(votes).collect(),
         trials: s.trials.len(),
         spoiled: s.spoiled(),

@@ -7,8 +7,10 @@ use super::page::{section, section_of, shell};
 use super::text::{TextStyle, paint, wrapped};
 use crate::claims::sentence::{certainty, decided_by, figure, figures, summary, word};
 use crate::claims::{ClaimResult, ClaimWord, Outcomes, SecondResult};
+use crate::plan::BringUp;
 use crate::record::Record;
-use crate::report::words::view::TextTable;
+use crate::report::words::view::{TextTable, usable};
+use crate::units::plural;
 
 /// What stands behind the claims that look at a measurement.
 #[derive(Debug, Clone)]
@@ -58,21 +60,40 @@ impl ClaimsPage<'_> {
         all
     }
 
-    /// What the machine cannot say.
+    /// What the machine cannot say: of what was all on it, and of what was not.
     fn limits(&self) -> String {
-        let cpus = self.evidence.iter().filter_map(|e| e.record).map(|r| r.host.cpus).max();
-        match cpus {
-            Some(n) => format!(
-                "Servers and generator shared {n} CPUs of one machine: a rate is that of both together, no network was \
-                 between them, and copies on one machine share its fate. What needs several machines is not in these verdicts."
-            ),
-            None => String::new(),
+        let measured = || self.evidence.iter().filter_map(|e| Some((e.measure, e.record?)));
+        let here: Vec<_> = measured().filter(|(_, r)| elsewhere(r).is_empty()).collect();
+        let mut out = Vec::new();
+        if let Some(n) = here.iter().map(|(_, r)| r.host.cpus).max() {
+            let (of, last) = match here.len() == measured().count() {
+                true => ("Servers".to_owned(), " What needs several machines is not in these verdicts."),
+                false => (format!("In {}: servers", here.iter().map(|h| h.0).collect::<Vec<_>>().join(", ")), ""),
+            };
+            out.push(format!(
+                "{of} and generator shared {n} CPUs of one machine: a rate is that of both together, no network was \
+                 between them, and copies on one machine share its fate.{last}"
+            ));
         }
+        let away = measured().filter(|(_, r)| !elsewhere(r).is_empty());
+        out.extend(away.map(|(name, r)| format!("In {name}: {}.", elsewhere(r).join("; "))));
+        out.join(" ")
     }
 
     fn of(&self, claim: &ClaimResult) -> Vec<&ClaimEvidence<'_>> {
         self.evidence.iter().filter(|e| claim.measures.iter().any(|m| m == e.measure)).collect()
     }
+}
+
+/// What of a measurement was not started by msgbench on this machine.
+fn elsewhere(r: &Record) -> Vec<String> {
+    let mut all = Vec::new();
+    if let Some(agents) = &r.plan.agents {
+        all.push(format!("{} ran the load", plural(u64::from(agents.count), "agent")));
+    }
+    let running = r.plan.systems.iter().filter(|s| matches!(s.bring_up, BringUp::External { .. }));
+    all.extend(running.map(|s| format!("{} was running already, at a URL; what else ran there is not known", s.name)));
+    all
 }
 
 /// The class and the grade of a verdict.
@@ -267,9 +288,9 @@ fn measurements(p: &ClaimsPage<'_>) -> Markup {
     }
 }
 
-/// `12 rounds, 47 of 48 trials valid`.
+/// `47 of 48 trials valid`; one that failed is none.
 fn rounds(r: &Record) -> String {
-    let valid = r.trials.iter().filter(|t| t.validity_status() != crate::record::Status::Invalid).count();
+    let valid = r.trials.iter().filter(|t| usable(t)).count();
     format!("{valid} of {} trials valid", r.trials.len())
 }
 
@@ -297,30 +318,34 @@ pub fn markdown(p: &ClaimsPage<'_>) -> String {
     out.push_str("\n## Measurements\n\n");
     for e in &p.evidence {
         let when = e.record.map_or_else(|| "not run".into(), |r| format!("{}, {}", r.started_at, rounds(r)));
-        out.push_str(&format!("- {} ({}; {when}): `{}`\n", text(e.measure), text(&e.tier), e.command));
+        out.push_str(&format!("- {} ({}; {when}): {}\n", text(e.measure), text(&e.tier), markdown::code(&e.command)));
     }
     out
 }
 
 /// The same for a terminal.
 pub fn text(o: &Outcomes, style: TextStyle) -> String {
-    let mut out = wrapped(&o.title, "", style.width);
+    let mut out = wrapped(&plain(&o.title), "", style.width);
     for c in &o.claims {
         let said = c.verdict.word();
-        let head = format!("{:>3}  {}  “{}”", c.id, paint(said, code(c.verdict), style.color), c.says);
+        let head = format!("{:>3}  {}  “{}”", c.id, paint(said, code(c.verdict), style.color), plain(&c.says));
         out.push('\n');
         out.push_str(&head);
         out.push('\n');
-        let why = if measured(c.verdict) { figures(c) } else { c.reason.clone() };
+        let why = plain(&if measured(c.verdict) { figures(c) } else { c.reason.clone() });
         out.push_str(&wrapped(&format!("     {why}"), "     ", style.width));
-        for said in seconds(c) {
+        for said in seconds(c).map(|said| plain(&said)) {
             out.push_str(&wrapped(&format!("     second method: {said}"), "     ", style.width));
         }
     }
     out.push('\n');
-    out.push_str(&wrapped(&summary(o), "", style.width));
-    out.push_str(&wrapped(&certainty(o), "", style.width));
-    out.chars().map(|c| if c.is_control() && c != '\n' && c != '\x1b' { ' ' } else { c }).collect()
+    out.push_str(&wrapped(&plain(&summary(o)), "", style.width));
+    out + &wrapped(&plain(&certainty(o)), "", style.width)
+}
+
+/// What somebody else wrote, without what a terminal obeys; colours come after it.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
 }
 
 fn code(verdict: ClaimWord) -> &'static str {
@@ -337,6 +362,7 @@ mod tests {
     use super::*;
     use crate::claims::Form;
     use crate::claims::sample::{outcomes, records};
+    use crate::record::Outcome;
     use crate::report::export;
 
     fn evidence(record: &Record) -> Vec<ClaimEvidence<'_>> {
@@ -357,6 +383,53 @@ mod tests {
         insta::assert_snapshot!("claims_text", text(&outcomes, TextStyle::default()));
         insta::assert_snapshot!("claims_markdown", markdown(&page));
         insta::assert_snapshot!("claims_junit", export::claims::junit(&outcomes).unwrap());
+    }
+
+    /// A second method says what it likes, and a terminal obeys none of it.
+    #[test]
+    fn no_terminal_obeys_what_others_wrote() {
+        let mut outcomes = outcomes(1, Form::Quick);
+        let second = |said: &str| SecondResult {
+            that: "it < 1ms".into(),
+            by: "a client".into(),
+            said: Some(said.into()),
+            keeps: None,
+            agrees: None,
+            missing: None,
+        };
+        outcomes.claims[0].second = vec![second("1 ms\x1b]0;title\x07\u{9b}2J")];
+        outcomes.claims[3].reason = "it\x1b[2J said".into();
+        outcomes.claims[0].says = "below \x1b[1ma millisecond".into();
+        let odd = |text: &str| text.chars().any(|c| c.is_control() && c != '\n');
+        let style = TextStyle::default();
+        let shown = text(&outcomes, style);
+        assert!(shown.contains("found 1 ms ]0;title") && !odd(&shown), "{shown:?}");
+        let coloured = text(&outcomes, TextStyle { color: true, ..style });
+        assert!(coloured.contains("\x1b[32mSUPPORTED"), "{coloured:?}");
+        assert_eq!(coloured.matches('\x1b').count(), 2 * outcomes.claims.len(), "{coloured:?}");
+    }
+
+    /// A trial that failed says nothing, and no machine is named that was not alone.
+    #[test]
+    fn what_failed_or_was_elsewhere_is_not_said_to_be_valid_and_here() {
+        let mut record = records()["fan"].clone();
+        let page = |record: &Record| {
+            let outcomes = outcomes(1, Form::Quick);
+            markdown(&ClaimsPage { outcomes: &outcomes, evidence: evidence(record) })
+        };
+        let failed = |phase: &str| Outcome::Failed { phase: phase.into(), error: "refused".into() };
+        record.trials.iter_mut().for_each(|t| t.outcome = failed("connect"));
+        assert!(page(&record).contains("0 of 20 trials valid"));
+        assert!(page(&record).contains("no network was between them"));
+        record.plan.systems[0].bring_up = BringUp::External { url: "nats://elsewhere:4222".into() };
+        let name = record.plan.systems[0].name.clone();
+        let at = page(&record);
+        assert!(!at.contains("no network") && !at.contains("nats://elsewhere"), "{at}");
+        assert!(at.contains(&format!("In fan: {name} was running already, at a URL")), "{at}");
+        record.plan.systems[0].bring_up = BringUp::Launch;
+        record.plan.agents = Some(crate::plan::AgentsPlan::any(2));
+        let at = page(&record);
+        assert!(!at.contains("no network") && at.contains("In fan: 2 agents ran the load."), "{at}");
     }
 
     /// Everything that is said stands on the page, escaped, with a link to what it rests on.

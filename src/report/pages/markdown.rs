@@ -113,6 +113,14 @@ pub(super) fn text(raw: &str) -> String {
     out
 }
 
+/// Code as it is, between more backticks than it has in a row.
+pub(super) fn code(raw: &str) -> String {
+    let longest = raw.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest + 1);
+    let blank = if raw.starts_with('`') || raw.ends_with('`') { " " } else { "" };
+    format!("{fence}{blank}{}{blank}{fence}", raw.replace(['\n', '\r'], " "))
+}
+
 pub(super) fn table(t: &TextTable) -> String {
     let line = |cells: &mut dyn Iterator<Item = String>| format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "));
     let mut out = line(&mut t.head.iter().map(|h| text(h)));
@@ -127,6 +135,15 @@ pub(super) fn table(t: &TextTable) -> String {
 mod tests {
     use super::*;
     use crate::record::sample;
+
+    /// As CommonMark reads it: the fence is no part of the code, nor are the blanks beside it.
+    #[test]
+    fn code_ends_where_it_ends() {
+        assert_eq!(code("msgbench run a"), "`msgbench run a`");
+        assert_eq!(code("a `b` ``c`` d"), "```a `b` ``c`` d```");
+        assert_eq!(code("`b`"), "`` `b` ``");
+        assert_eq!(code("a\nb"), "`a b`");
+    }
 
     #[test]
     fn the_page() {

@@ -32,6 +32,8 @@ pub struct DemandPoint<'a> {
     /// The lowest rate that breaks one; over several searches the highest. None where none was
     /// found, or where the generator is the limit.
     pub upper: Option<f64>,
+    /// Whether its search came to an end: what one under way has passed once is no promise.
+    pub ended: bool,
 }
 
 impl DemandCurve<'_> {
@@ -45,12 +47,13 @@ impl DemandPoint<'_> {
     /// `61.2k to 64k messages a second`, as far as it is known.
     pub fn words(&self) -> String {
         let bare = |v: f64| Rate(v).to_string().trim_end_matches("/s").to_owned();
-        match (self.lower, self.upper) {
+        let words = match (self.lower, self.upper) {
             (Some(l), Some(u)) => format!("{} to {} messages a second", bare(l), bare(u)),
             (Some(l), None) => format!("at least {} messages a second", bare(l)),
             (None, Some(u)) => format!("less than {} messages a second", bare(u)),
             (None, None) => "a rate that is not known".into(),
-        }
+        };
+        if self.ended { words } else { format!("{words} so far") }
     }
 }
 
@@ -111,12 +114,12 @@ fn at<'r>(record: &Record, result: &SearchResult, value: &'r str) -> DemandPoint
     if found.len() > 1 {
         let lower = crate::stats::median(&capacity::found_lower(record, &result.case));
         let upper = found.iter().filter_map(|s| s.bracket.upper).max_by(f64::total_cmp);
-        return DemandPoint { value, lower, upper };
+        return DemandPoint { value, lower, upper, ended: true };
     }
     // The first one, unless another one knows more.
-    let bracket = found.first().map_or(result.bracket, |s| s.bracket);
-    let upper = bracket.upper.filter(|_| bracket.ending != Ending::GeneratorLimited);
-    DemandPoint { value, lower: bracket.lower, upper }
+    let one = found.first().copied().unwrap_or(result);
+    let ended = one.bracket.ending.ended() && one.broken.is_none();
+    DemandPoint { value, lower: one.bracket.lower, upper: one.bracket.breaks(), ended }
 }
 
 /// The answer where one setting is swept: `99 of 100 within 20 ms: nats holds 61.2k to 64k messages
@@ -130,7 +133,7 @@ pub fn headline(record: &Record, search: &SearchPlan) -> Option<String> {
     let one = |c: &DemandCurve<'_>| {
         let each = c.points.iter().enumerate().map(|(i, p)| match i {
             0 => format!("{} at {} = {}", p.words(), c.setting(), p.value),
-            _ => format!("{} at {}", p.words().trim_end_matches(unit), p.value),
+            _ => format!("{} at {}", p.words().replacen(unit, "", 1), p.value),
         });
         format!("{} holds {}", c.system, each.collect::<Vec<_>>().join(", "))
     };
@@ -148,16 +151,17 @@ fn need_of(curve: &DemandCurve<'_>, need: Rate) -> String {
     let DemandCurve { system, points, rest, .. } = curve;
     let setting = curve.setting();
     let with = if rest.is_empty() { String::new() } else { format!(" ({rest})") };
-    let holds = |p: &DemandPoint<'_>| p.lower.is_some_and(|l| l >= need.0);
-    // The need lies within what the search found, or above what it could try.
-    let open = |p: &&DemandPoint<'_>| !holds(p) && p.upper.is_none_or(|u| u > need.0);
+    let holds = |p: &DemandPoint<'_>| p.ended && p.lower.is_some_and(|l| l >= need.0);
+    // The need lies within what the search found, or above what it could try, or it did not end.
+    let open = |p: &&DemandPoint<'_>| !holds(p) && (!p.ended || p.upper.is_none_or(|u| u > need.0));
     let Some(first) = points.iter().position(holds) else {
         let most = points
             .iter()
             .filter(|p| p.lower.is_some())
             .max_by(|a, b| a.lower.unwrap_or_default().total_cmp(&b.lower.unwrap_or_default()));
         let best = most.map_or_else(String::new, |p| format!("; the most is {}, at {}", p.words(), p.value));
-        let open: Vec<&str> = points.iter().filter(open).map(|p| p.value).collect();
+        let value = |p: &DemandPoint<'_>| format!("{}{}", p.value, if p.ended { "" } else { " (search not ended)" });
+        let open: Vec<String> = points.iter().filter(open).map(value).collect();
         let open = match open.is_empty() {
             true => String::new(),
             false => format!("; at {} it is not decided", open.join(", ")),
@@ -170,7 +174,12 @@ fn need_of(curve: &DemandCurve<'_>, need: Rate) -> String {
         None => vec![format!("the smallest that was tried, which holds {}", found.words())],
         Some(less) if open(&less) => vec![
             format!("where it holds {}", found.words()),
-            format!("whether {} is enough is not decided ({})", less.value, less.words()),
+            format!(
+                "whether {} is enough is not decided ({}{})",
+                less.value,
+                less.words(),
+                if less.ended { "" } else { "; the search has not ended" }
+            ),
         ],
         Some(less) => {
             vec![format!("where it holds {}", found.words()), format!("at {} it holds {}", less.value, less.words())]
@@ -287,5 +296,26 @@ pub(in crate::report) mod tests {
         let words = needs(&record, Rate(90e3)).join(" ");
         assert!(words.contains("cpus = 2 for 90k/s"), "{words}");
         assert!(words.contains("whether 1 is enough is not decided (at least 50k messages a second)"), "{words}");
+    }
+
+    /// On the way up a load is passed by after one trial.
+    #[test]
+    fn what_a_search_that_has_not_ended_has_passed_is_no_promise() {
+        for ending in [Ending::OutOfTrials, Ending::Unfinished] {
+            let mut record = swept(&[("1", 50e3), ("2", 200e3)], None);
+            record.searches[0].bracket = Bracket { lower: Some(128e3), upper: None, ending };
+            let words = needs(&record, Rate(100e3)).join(" ");
+            assert!(words.starts_with("reference needs cpus = 2 for 100k/s"), "{words}");
+            let open =
+                "whether 1 is enough is not decided (at least 128k messages a second so far; the search has not ended)";
+            assert!(words.contains(open), "{words}");
+            let words = needs(&record, Rate(1e6)).join(" ");
+            assert!(words.ends_with("; at 1 (search not ended) it is not decided"), "{words}");
+            let words = headline(&record, record.plan.search.as_ref().unwrap()).unwrap();
+            assert!(words.contains("at least 128k messages a second so far at cpus = 1"), "{words}");
+        }
+        let mut record = swept(&[("1", 50e3), ("2", 200e3)], None);
+        record.searches[0].broken = Some("it fell".into());
+        assert!(needs(&record, Rate(10e3)).join(" ").starts_with("reference needs cpus = 2 for 10k/s"));
     }
 }

@@ -16,8 +16,8 @@ fn rounded(load: f64) -> f64 {
 }
 
 impl Ladder {
-    /// Loads from `min` to `max` of which neighbours differ by at most `width` (0.05 is 5 %), each
-    /// with three significant digits; a power of two of steps doubles the load, so that bisection
+    /// Loads from `min` to `max` of which neighbours differ by at most `width` (0.05 is 5 %), those
+    /// between the two ends with three significant digits; a power of two of steps doubles the load, so that bisection
     /// comes out even. `start` is the load that is tried first.
     pub fn rates(min: f64, max: f64, start: f64, width: f64) -> Self {
         let wanted = std::f64::consts::LN_2 / (1.0 + width).ln();
@@ -26,6 +26,8 @@ impl Ladder {
         let mut k = 0;
         loop {
             let load = rounded(min * 2f64.powf(k as f64 / doubling as f64));
+            // The lowest is the one that was asked for: rounded it may be below.
+            let load = if k == 0 { min } else { load };
             if load >= max {
                 break;
             }

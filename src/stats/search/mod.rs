@@ -87,8 +87,20 @@ pub enum Ending {
     /// Above the lower load the generator, or the host, is the limit: nothing is known of the
     /// system there.
     GeneratorLimited,
+    /// At the highest load that may be tried, or the lowest, no verdict led: the limit lies beyond
+    /// the load that is left, and where is not known.
+    Undecided,
     /// The most trials were made.
     OutOfTrials,
+    /// It was interrupted, or the system came up no more.
+    Unfinished,
+}
+
+impl Ending {
+    /// Whether both loads are borne out by the votes of their own, and no more was to be tried.
+    pub fn ended(self) -> bool {
+        !matches!(self, Self::OutOfTrials | Self::Unfinished)
+    }
 }
 
 /// Where the limit is.
@@ -96,9 +108,17 @@ pub enum Ending {
 pub struct Bracket {
     /// The highest load that keeps the limits.
     pub lower: Option<f64>,
-    /// The lowest load above it that does not.
+    /// The lowest load above it that does not; where the generator is the limit, what it cannot
+    /// offer.
     pub upper: Option<f64>,
     pub ending: Ending,
+}
+
+impl Bracket {
+    /// The lowest load that is known to break a limit: what the generator cannot offer breaks none.
+    pub fn breaks(self) -> Option<f64> {
+        self.upper.filter(|_| self.ending != Ending::GeneratorLimited)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -358,10 +378,11 @@ impl Search {
         }
         if self.unconfirmed().is_none() {
             self.phase = Stage::Done(match (self.low, self.high) {
-                (_, Some(high)) if self.ceiling == Some(high) => Ending::GeneratorLimited,
+                (Some(_), Some(high)) if self.ceiling == Some(high) => Ending::GeneratorLimited,
                 (Some(_), Some(_)) => Ending::Found,
-                (Some(_), None) => Ending::AboveMax,
-                (None, _) => Ending::BelowMin,
+                (Some(low), None) if low == self.last() => Ending::AboveMax,
+                (None, Some(0)) => Ending::BelowMin,
+                _ => Ending::Undecided,
             });
         }
     }
@@ -394,9 +415,11 @@ impl Search {
         let load = |step: Option<usize>| step.map(|s| self.ladder.loads[s]);
         let ending = match self.phase {
             Stage::Done(ending) => ending,
-            _ => Ending::OutOfTrials,
+            _ => Ending::Unfinished,
         };
-        Bracket { lower: load(self.low), upper: load(self.high), ending }
+        // On the way, and without a load that is kept, a ceiling is no end of an answer.
+        let high = self.high.filter(|h| ending == Ending::GeneratorLimited || self.ceiling != Some(*h));
+        Bracket { lower: load(self.low), upper: load(high), ending }
     }
 
     /// Whether it is over.

@@ -38,6 +38,16 @@ fn every_load_of_a_ladder_is_shown_by_three_digits() {
     }
 }
 
+/// Rounded to three digits it would be 1,230.
+#[test]
+fn no_load_is_below_the_least_that_was_asked_for() {
+    for (min, max) in [(1234.0, 9e4), (1236.0, 9e4), (99.96, 151.0)] {
+        let loads = Ladder::rates(min, max, min, 0.05).loads;
+        assert_eq!((loads[0], loads[loads.len() - 1]), (min, max));
+        assert!(loads.windows(2).all(|w| w[0] < w[1]), "{loads:?}");
+    }
+}
+
 #[test]
 fn neighbours_of_the_ladder_are_within_the_width() {
     for (min, max, width) in [(100.0, 1e7, 0.05), (1e3, 1e6, 0.01), (7.0, 9e4, 0.2)] {
@@ -88,6 +98,16 @@ proptest! {
             prop_assert!(b.lower.zip(b.upper).is_none_or(|(l, u)| l < u), "{b:?}");
         }
         prop_assert!(search.done());
+        let b = search.bracket();
+        match b.ending {
+            Ending::Found => prop_assert!(b.lower.is_some() && b.breaks().is_some(), "{b:?}"),
+            Ending::AboveMax => prop_assert_eq!((b.lower, b.upper), (Some(1e6), None)),
+            Ending::BelowMin => prop_assert_eq!((b.lower, b.upper), (None, Some(1e3))),
+            Ending::GeneratorLimited => prop_assert_eq!(b.breaks(), None),
+            Ending::Undecided => prop_assert!(b.lower.is_none() || b.upper.is_none(), "{b:?}"),
+            Ending::OutOfTrials => prop_assert_eq!(search.trials, 100),
+            Ending::Unfinished => prop_assert!(false, "it is over"),
+        }
     }
 }
 
@@ -163,4 +183,39 @@ fn what_is_undecided_is_tried_longer_and_then_not_kept() {
         search.count(Vote::Undecided);
     }
     assert_eq!(lengths, [1, 2, 4, 4]);
+}
+
+/// An end of what may be tried that passes every other trial is neither kept nor broken.
+#[test]
+fn an_end_that_stays_undecided_is_no_answer() {
+    let searched = |keeps: fn(f64) -> Option<bool>| {
+        let mut search = Search::new(Ladder::listed(5, 0), SearchRules::default());
+        let mut turn = false;
+        while let Some(probe) = search.next() {
+            let at_the_end = keeps(probe.load).unwrap_or_else(|| {
+                turn = !turn;
+                turn
+            });
+            search.count(if at_the_end { Vote::Pass } else { Vote::Fail });
+        }
+        search.bracket()
+    };
+    let highest = searched(|load| (load < 4.0).then_some(true));
+    assert_eq!((highest.lower, highest.upper, highest.ending), (Some(3.0), None, Ending::Undecided));
+    let lowest = searched(|load| (load > 0.0).then_some(false));
+    assert_eq!((lowest.lower, lowest.upper, lowest.ending), (None, Some(1.0), Ending::Undecided));
+}
+
+#[test]
+fn what_the_generator_cannot_offer_breaks_nothing() {
+    let limited = searched(ladder(), 1, |_| 1.0, |load| load > 30e3).bracket();
+    assert_eq!((limited.upper.is_some(), limited.breaks()), (true, None), "{limited:?}");
+    // The same in a search that is under way.
+    let mut search = Search::new(ladder(), SearchRules::default());
+    while search.ceiling.is_none() {
+        let probe = search.next().unwrap();
+        search.count(if probe.load > 30e3 { Vote::Spoiled } else { Vote::Pass });
+    }
+    let open = search.bracket();
+    assert_eq!((open.breaks(), open.ending), (None, Ending::Unfinished));
 }

@@ -49,15 +49,29 @@ pub(super) struct KafkaView {
 type MetadataAnswers = Vec<Result<MetadataResponse, String>>;
 
 impl KafkaView {
-    /// The metadata of one topic, or of all, as every broker knows it.
-    fn metadata(&self, topic: Option<&str>, deadline: Instant) -> MetadataAnswers {
-        let named = |name: &str| vec![MetadataRequestTopic::default().with_name(Some(topic_name(name)))];
-        let request = MetadataRequest::default().with_topics(topic.map(named)).with_allow_auto_topic_creation(false);
-        let one = |to: SocketAddrV4| ask(to, &request, METADATA, deadline);
+    /// What every broker answers, all asked side by side: one that stands still takes no time from
+    /// the others.
+    fn ask_all<R: Request + Sync>(
+        &self,
+        request: &R,
+        version: i16,
+        deadline: Instant,
+    ) -> Vec<Result<R::Response, String>>
+    where
+        R::Response: Send,
+    {
+        let one = |to: SocketAddrV4| ask(to, request, version, deadline);
         std::thread::scope(|scope| {
             let asked: Vec<_> = self.ports.iter().map(|p| scope.spawn(move || one(p.between_brokers()))).collect();
             asked.into_iter().map(|t| t.join().unwrap_or_else(|_| Err("the question panicked".into()))).collect()
         })
+    }
+
+    /// The metadata of one topic, or of all, as every broker knows it.
+    fn metadata(&self, topic: Option<&str>, deadline: Instant) -> MetadataAnswers {
+        let named = |name: &str| vec![MetadataRequestTopic::default().with_name(Some(topic_name(name)))];
+        let request = MetadataRequest::default().with_topics(topic.map(named)).with_allow_auto_topic_creation(false);
+        self.ask_all(&request, METADATA, deadline)
     }
 
     fn node(&self, broker: i32) -> Option<u32> {
@@ -81,9 +95,14 @@ impl KafkaView {
         }
     }
 
-    /// Asks brokers in turn until one answers.
+    /// Asks brokers in turn until one answers; each has its share of the time that is left, so that
+    /// one that stands still leaves enough to the others.
     fn ask_any<R: Request>(&self, request: &R, version: i16, deadline: Instant) -> Result<R::Response, String> {
-        let mut answers = self.ports.iter().map(|ports| ask(ports.between_brokers(), request, version, deadline));
+        let mut answers = self.ports.iter().enumerate().map(|(i, ports)| {
+            let now = Instant::now();
+            let share = deadline.saturating_duration_since(now) / (self.ports.len() - i) as u32;
+            ask(ports.between_brokers(), request, version, now + share)
+        });
         let mut last = Err("there are no brokers".to_owned());
         answers.find_map(|answer| answer.map_err(|words| last = Err(words)).ok()).map_or(last, Ok)
     }
@@ -120,8 +139,7 @@ impl KafkaView {
             .with_partitions(vec![partition]);
         let request = DescribeQuorumRequest::default().with_topics(vec![topic]);
         let mut why = "there are no brokers".to_owned();
-        for ports in &self.ports {
-            let answer = ask(ports.between_brokers(), &request, QUORUM, deadline);
+        for answer in self.ask_all(&request, QUORUM, deadline) {
             let told = answer.and_then(|a| match a.topics.first().and_then(|t| t.partitions.first()) {
                 Some(p) if a.error_code == 0 && p.error_code == 0 => Ok(p.leader_id.0),
                 Some(p) if a.error_code == 0 => Err(named(p.error_code)),
@@ -219,5 +237,57 @@ impl ClusterView for KafkaView {
             }
         }
         self.controller(deadline).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use bytes::BytesMut;
+    use kafka_protocol::messages::describe_quorum_response::{PartitionData, TopicData};
+    use kafka_protocol::messages::{DescribeQuorumResponse, ElectLeadersResponse, ResponseHeader};
+    use kafka_protocol::protocol::{Encodable, HeaderVersion};
+
+    use super::*;
+
+    fn listening() -> (TcpListener, Ports) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let broker = listener.local_addr().unwrap().port();
+        (listener, Ports { host: Ipv4Addr::LOCALHOST, client: 0, broker, controller: 0 })
+    }
+
+    /// A broker that gives one answer, and takes its time for it: more than the least that a
+    /// question has at its deadline.
+    fn slow<R: Encodable + HeaderVersion>(response: &R, version: i16) -> Ports {
+        let (listener, ports) = listening();
+        let mut body = BytesMut::new();
+        ResponseHeader::default().encode(&mut body, R::header_version(version)).unwrap();
+        response.encode(&mut body, version).unwrap();
+        let answer = [&(body.len() as u32).to_be_bytes()[..], &body].concat();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut length = [0; 4];
+            stream.read_exact(&mut length).unwrap();
+            stream.read_exact(&mut vec![0; u32::from_be_bytes(length) as usize]).unwrap();
+            std::thread::sleep(Duration::from_millis(400));
+            stream.write_all(&answer).unwrap();
+        });
+        ports
+    }
+
+    /// The kernel takes the connection of a broker that stands still, and nobody answers.
+    #[test]
+    fn a_broker_that_stands_still_leaves_time_to_the_others() {
+        let (_still, first) = listening();
+        let partition = PartitionData::default().with_leader_id(BrokerId(2));
+        let topic = TopicData::default().with_partitions(vec![partition]);
+        let quorum = DescribeQuorumResponse::default().with_topics(vec![topic]);
+        let view = KafkaView { ports: vec![first, slow(&quorum, QUORUM)] };
+        assert_eq!(view.controller(Instant::now() + Duration::from_secs(2)), Ok(1));
+
+        let view = KafkaView { ports: vec![first, slow(&ElectLeadersResponse::default(), ELECT)] };
+        assert_eq!(view.elect("t", Instant::now() + Duration::from_secs(4)), Ok(()));
     }
 }

@@ -96,7 +96,7 @@ fn capacity(record: &Record, case: &Case) -> Option<RunFigure> {
     }
     let result = words::search_of(record, &case.id)?;
     let value = result.bracket.lower?;
-    let mut range = (value, result.bracket.upper.unwrap_or(value));
+    let mut range = (value, result.bracket.breaks().unwrap_or(value));
     // Of several searches: the median, and from the lowest to the highest answer.
     let all: Vec<_> = record.searches.iter().filter(|s| s.case == result.case).map(|s| s.bracket).collect();
     for bracket in all.iter().filter(|b| b.ending == Ending::Found) {
