@@ -281,12 +281,12 @@ mod tests {
         vec![of(here, ""), of(here, "[search]\nlimits = [\"e2e.p99 < 1s\"]\n"), of(elsewhere, "")]
     }
 
-    struct Place {
+    struct KeptFolder {
         _dir: tempfile::TempDir,
         runs: KeptRuns,
     }
 
-    impl Place {
+    impl KeptFolder {
         fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
             let runs = KeptRuns::new(dir.path(), "t", &Register::built_in());
@@ -309,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_search_that_was_cut_in_its_first_trial_is_begun_anew() {
-        let (place, all) = (Place::new(), measures());
+        let (place, all) = (KeptFolder::new(), measures());
         let cut = place.add(&all[0], "cut", Completion::Interrupted);
         assert_eq!(place.runs.interrupted(&all[0], Form::Full), Some(cut));
         place.add(&all[1], "cut", Completion::Interrupted);
@@ -319,7 +319,7 @@ mod tests {
     /// Until it was gone on with, the whole one before it answers.
     #[test]
     fn a_result_that_was_cut_does_not_hide_a_whole_one() {
-        let (place, measure) = (Place::new(), &measures()[0]);
+        let (place, measure) = (KeptFolder::new(), &measures()[0]);
         let whole = place.add(measure, "whole", Completion::Complete);
         assert!(place.runs.unchanged(measure, Form::Full).is_ok());
         let cut = place.add(measure, "cut", Completion::Interrupted);
@@ -336,7 +336,7 @@ mod tests {
     /// Nobody knows here what runs at an address.
     #[test]
     fn what_is_not_launched_here_is_measured_each_time() {
-        let (place, measure) = (Place::new(), &measures()[2]);
+        let (place, measure) = (KeptFolder::new(), &measures()[2]);
         place.add(measure, "whole", Completion::Complete);
         let why = place.runs.unchanged(measure, Form::Full).unwrap_err();
         assert!(why.contains("reference is not launched here"), "{why}");
@@ -345,7 +345,7 @@ mod tests {
     /// The build and the host are not of the file; scenario and settings are.
     #[test]
     fn a_result_of_another_scenario_or_other_settings_is_known() {
-        let (place, measure) = (Place::new(), &measures()[0]);
+        let (place, measure) = (KeptFolder::new(), &measures()[0]);
         place.add(measure, "whole", Completion::Complete);
         let runs = KeptRuns { build: "another".into(), host: "another".into(), ..place.runs };
         assert!(runs.otherwise(measure, Form::Full).is_empty());
