@@ -419,7 +419,7 @@ mod tests {
         };
         let failed = |phase: &str| Outcome::Failed { phase: phase.into(), error: "refused".into() };
         record.trials.iter_mut().for_each(|t| t.outcome = failed("connect"));
-        assert!(page(&record).contains("0 of 20 trials valid"));
+        assert!(page(&record).contains(", 0 of 20 trials valid"));
         assert!(page(&record).contains("no network was between them"));
         record.plan.systems[0].bring_up = BringUp::External { url: "nats://elsewhere:4222".into() };
         let name = record.plan.systems[0].name.clone();

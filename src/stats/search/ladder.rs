@@ -17,8 +17,8 @@ fn rounded(load: f64) -> f64 {
 
 impl Ladder {
     /// Loads from `min` to `max` of which neighbours differ by at most `width` (0.05 is 5 %), those
-    /// between the two ends with three significant digits; a power of two of steps doubles the load, so that bisection
-    /// comes out even. `start` is the load that is tried first.
+    /// between the two ends with three significant digits; a power of two of steps doubles the
+    /// load, so that bisection comes out even. `start` is the load that is tried first.
     pub fn rates(min: f64, max: f64, start: f64, width: f64) -> Self {
         let wanted = std::f64::consts::LN_2 / (1.0 + width).ln();
         let doubling = (wanted.ceil() as usize).next_power_of_two();
