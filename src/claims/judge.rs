@@ -19,8 +19,6 @@ use crate::record::Record;
 use crate::stats::ranks;
 use crate::units::plural;
 
-/// How the reason begins why a rule is open that more rounds could decide.
-pub(super) const WITHIN: &str = "the interval holds";
 
 /// Which side of its rule a figure lies on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -135,6 +133,9 @@ pub struct RuleResult {
     pub p_adjusted: Option<f64>,
     /// Why it is open, or what is missing.
     pub open_because: Option<String>,
+    /// Whether it is open because the interval holds the border: more rounds make that narrower.
+    #[serde(skip)]
+    pub within: bool,
     /// In what bears on the fate of messages the two systems differ.
     pub unlike: Vec<String>,
     /// How many rounds were left out, and why the first was.
@@ -179,6 +180,7 @@ impl RuleResult {
             p: None,
             p_adjusted: None,
             open_because: Some(why),
+            within: false,
             unlike: Vec::new(),
             left_out: None,
         }
@@ -306,8 +308,9 @@ fn limited(rule: &Rule, limit: f64, records: &BTreeMap<String, Record>) -> Resul
         .then(|| format!("{} valid rounds are fewer than the 6 that a 95 % interval of a median needs", sample.n));
     let thin = too_thin(rule.comparator, finding, thin.as_ref());
     let finding = if thin.is_some() { RuleFinding::Open } else { finding };
-    let open = thin.or(few).or_else(|| (finding == RuleFinding::Open).then(|| format!("{WITHIN} the limit")));
-    let result = RuleResult { finding, figure, p, ..RuleResult::open(rule, String::new()) }.because(open);
+    let within = thin.is_none() && few.is_none() && finding == RuleFinding::Open;
+    let open = thin.or(few).or_else(|| within.then(|| "the interval holds the limit".into()));
+    let result = RuleResult { finding, figure, p, within, ..RuleResult::open(rule, String::new()) }.because(open);
     Ok(result.of_rounds(&[&one], false))
 }
 
@@ -349,14 +352,16 @@ fn compared(
     // Both sides must be known: which one is too low decides on which side the ratio is wrong.
     let thin = a.thin.clone().or_else(|| b.thin.clone()).filter(|_| finding != RuleFinding::Open);
     let finding = if thin.is_some() { RuleFinding::Open } else { finding };
+    let within = thin.is_none() && finding == RuleFinding::Open && interval.is_some() && border.is_some();
     let open = thin.or_else(|| {
         (finding == RuleFinding::Open).then(|| match (interval, border) {
             (None, _) => format!("{} and {} valid rounds are too few for a 95 % interval", runs.0, runs.1),
             (_, None) => "a value is 0, so that there is no ratio".into(),
-            _ => format!("{WITHIN} both answers"),
+            _ => "the interval holds both answers".into(),
         })
     });
-    let result = RuleResult { finding, figure, p, unlike, ..RuleResult::open(rule, String::new()) }.because(open);
+    let result =
+        RuleResult { finding, figure, p, within, unlike, ..RuleResult::open(rule, String::new()) }.because(open);
     Ok(result.of_rounds(&[&b, &a], false))
 }
 

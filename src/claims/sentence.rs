@@ -74,6 +74,10 @@ pub fn figure(rule: &RuleResult) -> String {
                 false => all,
             }
         }
+        // A searched value may break the limit with its other end.
+        Figure::Worst { value, broken: 0, runs, .. } if rule.finding == RuleFinding::Open => {
+            format!("{name}: {} at the worst in {}", show(*value), plural(*runs as u64, "round"))
+        }
         Figure::Worst { value, broken: 0, runs, .. } => {
             let (value, all) = (show(*value), plural(*runs as u64, "round"));
             format!("{name}: {value} at the worst in {all} (95 %: broken in at most {:.0} % of rounds)", at_most(*runs))

@@ -46,8 +46,7 @@ pub fn judge(set: &ClaimSet, only: &[u32], form: Form, evidence: &ClaimFindings)
                 result.open_because = Some(why.clone());
             }
             // Nothing else that leaves it open is mended by more of the same.
-            let narrow = |why: &String| result.figure != Figure::None && why.starts_with(judge::WITHIN);
-            if let Some(why) = result.open_because.as_ref().filter(|why| narrow(why)) {
+            if let Some(why) = result.open_because.as_ref().filter(|_| result.within && gone.is_none()) {
                 result.open_because = Some(format!("{why}; {}", would_decide(set, rule, form)));
             }
             result
