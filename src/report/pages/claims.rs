@@ -53,8 +53,10 @@ impl ClaimsPage<'_> {
 
     /// The versions that were measured, each once.
     fn versions(&self) -> Vec<String> {
-        let trials = self.evidence.iter().filter_map(|e| e.record).flat_map(|r| &r.trials);
-        let mut all: Vec<String> = trials.map(|t| t.system.version.clone()).filter(|v| !v.is_empty()).collect();
+        // What is a part of msgbench has its version, which stands before these.
+        let records = self.evidence.iter().filter_map(|e| e.record);
+        let others = records.flat_map(|r| r.trials.iter().map(|t| &t.system.version).filter(|v| **v != r.tool.version));
+        let mut all: Vec<String> = others.filter(|v| !v.is_empty()).cloned().collect();
         all.sort();
         all.dedup();
         all
