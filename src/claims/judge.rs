@@ -19,7 +19,6 @@ use crate::record::Record;
 use crate::stats::ranks;
 use crate::units::plural;
 
-
 /// Which side of its rule a figure lies on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::judge::{self, Figure, RuleFinding, RuleResult};
+use super::judge::{self, RuleFinding, RuleResult};
 use super::result::{ClaimResult, ClaimWord, ConditionResult, Outcomes, SCHEMA, SecondResult};
 use super::rule::Rule;
 use super::second::{self, SecondFound, SecondRule};
