@@ -3,7 +3,7 @@
 # first picture is. Give another page and file to make another one.
 set -eu
 cd "$(dirname "$0")/.."
-page=${1:-results/claims/kept/nats-vs-kafka/claims-quick.html}
+page=${1:-results/claims/kept/nats-vs-kafka/claims.html}
 picture=${2:-docs/claims.png}
 browser=${MSGBENCH_CHROMIUM:-chromium}
 "$browser" --headless --no-sandbox --disable-gpu --hide-scrollbars --force-device-scale-factor=1 \
