@@ -1,7 +1,8 @@
 //! How many files a process may have open.
 
-/// Raises the limit of open files of this process, and of what it starts, to what the system allows:
-/// each connection is one, at both ends. Returns the limit in force; 0 where it is not known.
+/// Raises the limit of open files of this process, and of what it starts, to what the system
+/// allows: each connection is one, at both ends. Returns the limit in force; 0 where it is not
+/// known.
 pub fn raise_limit() -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a valid, writable rlimit.
