@@ -360,17 +360,15 @@ mod tests {
     fn records_of_before_levels_kinds_and_amounts_are_read() {
         use crate::plan::Role;
         use crate::plan::facts::{Incident, Levels};
-        for example in ["results/example/1", "results/example/2"] {
-            let loaded = load(&Path::new(env!("CARGO_MANIFEST_DIR")).join(example)).unwrap();
-            for t in &loaded.record.trials {
-                assert_eq!(t.system.promised, Levels::default(), "what it does not say is unstated");
-                assert!(
-                    !t.system.guarantees["delivery"].is_empty() && t.disturbance.iter().all(|f| f.amount.is_none())
-                );
-            }
-            let again: Record = serde_json::from_value(serde_json::to_value(&loaded.record).unwrap()).unwrap();
-            assert_eq!(again, loaded.record);
+        // Of version 0.1.
+        let old = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/record-0.1");
+        let loaded = load(&old).unwrap();
+        for t in &loaded.record.trials {
+            assert_eq!(t.system.promised, Levels::default(), "what it does not say is unstated");
+            assert!(!t.system.guarantees["delivery"].is_empty() && t.disturbance.iter().all(|f| f.amount.is_none()));
         }
+        let again: Record = serde_json::from_value(serde_json::to_value(&loaded.record).unwrap()).unwrap();
+        assert_eq!(again, loaded.record);
         let event: crate::record::Event = serde_json::from_str(r#"{"at_s":1.5,"text":"refused"}"#).unwrap();
         assert_eq!(event.kind, Incident::Other);
         let group = r#"{"group":1,"role":"catch-up","expected":3,"delivered":3,"lost":0}"#;
