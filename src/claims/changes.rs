@@ -4,6 +4,7 @@
 use serde::Deserialize;
 
 use super::result::{ClaimWord, SCHEMA};
+use super::sentence::plain;
 
 /// Verdicts as `claims.json` keeps them, as far as they are compared.
 #[derive(Debug, Clone, Deserialize)]
@@ -79,8 +80,6 @@ impl<'a> ClaimChanges<'a> {
 
     /// What is to be said of them.
     pub fn words(&self) -> String {
-        // Both files may be anybody's: a terminal obeys what it is sent.
-        let shown = |text: &str| -> String { text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect() };
         let (same, changed) = (self.both.len() - self.changed().count(), self.changed().count());
         let mut text = format!(
             "Before: {}; after: {}. Of {} in both, {same} have the same verdict and {changed} another.\n",
@@ -93,15 +92,15 @@ impl<'a> ClaimChanges<'a> {
         }
         for (a, b) in self.changed() {
             let said =
-                if a.says == b.says { String::new() } else { format!(" (before: \u{201c}{}\u{201d})", shown(&a.says)) };
+                if a.says == b.says { String::new() } else { format!(" (before: \u{201c}{}\u{201d})", plain(&a.says)) };
             text.push_str(&format!(
                 "\n{:>3}  {} \u{2192} {}  \u{201c}{}\u{201d}{said}\n     before: {}\n     after: {}\n",
                 a.id,
                 a.verdict.word(),
                 b.verdict.word(),
-                shown(&b.says),
-                shown(&a.reason),
-                shown(&b.reason)
+                plain(&b.says),
+                plain(&a.reason),
+                plain(&b.reason)
             ));
         }
         for (words, one, other) in [("before", self.before, self.after), ("after", self.after, self.before)] {

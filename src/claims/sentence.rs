@@ -7,6 +7,11 @@ use super::set::{Claim, ClaimBody, Measure};
 use crate::plan::metric::Unit;
 use crate::units::{digits, plural, three_digits};
 
+/// What somebody else wrote, without what a terminal obeys.
+pub fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
+}
+
 /// What its figures are alike in: the tier, and the share that its rate is.
 pub fn tested_on(measure: &Measure) -> String {
     let rate = measure.rate.as_ref().map_or(String::new(), |rate| format!(", {}", rate.words()));

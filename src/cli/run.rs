@@ -116,8 +116,7 @@ pub(super) fn run(args: &RunArgs, color: bool) -> Result<Exit, Failure> {
         // stands.
         first.plan.cases.clear();
     }
-    let run_writer =
-        RunWriter::new(progress, RunOutput { record: first, intervals, folder }, secrets.clone(), &interrupt);
+    let run_writer = RunWriter::new(progress, RunOutput { record: first, intervals, folder }, secrets.clone());
     let conditions = Conditions {
         register: &register,
         scratch: scratch.path(),

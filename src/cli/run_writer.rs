@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use crate::engine::{self, Interrupt, SearchProgress, Tick, TrialFiles};
+use crate::engine::{self, SearchProgress, Tick, TrialFiles};
 use crate::plan::Case;
 use crate::record::store::interval_log;
 use crate::record::{Completion, Folder, Interval, Outcome, Record, RunClock, SearchResult, Secrets, Skipped, rfc3339};
@@ -48,16 +48,14 @@ pub(super) struct RunWriter {
     progress: Progress,
     /// Taken out of all that is kept and shown.
     secrets: Secrets,
-    /// The user's wish to stop.
-    interrupt: Interrupt,
     output: Mutex<RunOutput>,
 }
 
 impl RunWriter {
     /// Writes what there is at the start.
-    pub(super) fn new(progress: Progress, mut output: RunOutput, secrets: Secrets, interrupt: &Interrupt) -> Self {
+    pub(super) fn new(progress: Progress, mut output: RunOutput, secrets: Secrets) -> Self {
         output.keep(&progress);
-        Self { progress, secrets, interrupt: interrupt.clone(), output: Mutex::new(output) }
+        Self { progress, secrets, output: Mutex::new(output) }
     }
 
     /// Ends the record and renders the reports; the second value says what of them could not be
@@ -137,9 +135,6 @@ impl engine::RunSink for RunWriter {
         self.lock().record.skipped.push(skipped);
     }
     fn trial(&self, mut files: TrialFiles) -> io::Result<()> {
-        if self.interrupt.count() > 0 {
-            files.cut();
-        }
         files.trial = self.secrets.clean(files.trial);
         files.server_log = files.server_log.map(|log| self.secrets.bytes(log));
         files.fault_log = files.fault_log.map(|log| self.secrets.bytes(log));

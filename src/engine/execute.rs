@@ -44,7 +44,10 @@ pub(super) fn in_folder(
     }
     let dir = around.conditions.scratch.join(format!("{number}"));
     std::fs::create_dir_all(&dir).map_err(|source| RunError::Io { action: "make a folder for the server", source })?;
-    let files = trial(plan, case, round, &dir, around);
+    let mut files = trial(plan, case, round, &dir, around);
+    if around.conditions.interrupt.count() > 0 {
+        files.cut();
+    }
     // What is left of the folder is of no use to anybody; the caller removes the scratch folder
     // too.
     let _ = std::fs::remove_dir_all(&dir);

@@ -147,10 +147,7 @@ fn one(
     let round = rounds.entry(case.id.clone()).or_insert(0);
     *round += 1;
     around.sink.begin(&case, *round, made, made + (left as usize).saturating_sub(1));
-    let mut files = in_folder(plan, &case, *round, made, around)?;
-    if around.conditions.interrupt.count() > 0 {
-        files.cut();
-    }
+    let files = in_folder(plan, &case, *round, made, around)?;
     let cast = files.vote.clone();
     let outcome = files.trial.outcome.clone();
     around.sink.trial(files).map_err(write_error)?;

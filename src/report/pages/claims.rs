@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::markdown;
 use super::page::{section, section_of, shell};
 use super::text::{TextStyle, paint, wrapped};
-use crate::claims::sentence::{certainty, decided_by, figure, figures, summary, word};
+use crate::claims::sentence::{certainty, decided_by, figure, figures, plain, summary, word};
 use crate::claims::{ClaimResult, ClaimWord, Outcomes, SecondResult};
 use crate::plan::BringUp;
 use crate::record::Record;
@@ -343,11 +343,6 @@ pub fn text(o: &Outcomes, style: TextStyle) -> String {
     out.push('\n');
     out.push_str(&wrapped(&plain(&summary(o)), "", style.width));
     out + &wrapped(&plain(&certainty(o)), "", style.width)
-}
-
-/// What somebody else wrote, without what a terminal obeys; colours come after it.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
 }
 
 fn code(verdict: ClaimWord) -> &'static str {
